@@ -1,0 +1,70 @@
+# Copyright: fushuma.production contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""The controller's half of service_config: renders the files, ships one payload, confirms over a new connection."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping
+from typing import Any
+
+from ansible.errors import AnsibleConnectionFailure
+from ansible.plugins.action import ActionBase
+from ansible_collections.fushuma.production.plugins.plugin_utils.rendering import (
+    DIGEST_TOKEN,
+    Rendered,
+    Renderer,
+)
+
+MODULE = "fushuma.production.service_config"
+
+
+class ActionModule(ActionBase):
+    _supports_check_mode = True
+    _supports_async = False
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        super().run(tmp, task_vars)
+        variables = task_vars or {}
+        args = dict(self._task.args)
+        files, digest = Renderer(self._templar, variables, self._find_needle).render(args.get("files") or [])
+        args["files"] = [shipped(file) for file in files]
+        args["probe"] = [with_digest(probe, digest) for probe in args.get("probe") or []]
+        result = self._ask(args, variables)
+        if result.get("pending"):
+            return self._confirm(args, variables, result)
+        return result
+
+    def _ask(self, args: dict[str, Any], variables: dict[str, Any]) -> dict[str, Any]:
+        result: dict[str, Any] = self._execute_module(module_name=MODULE, module_args=args, task_vars=variables)
+        # The arguments hold whole files, encoded; nobody reads them in a log.
+        result.pop("invocation", None)
+        return result
+
+    def _confirm(self, args: dict[str, Any], variables: dict[str, Any], result: dict[str, Any]) -> dict[str, Any]:
+        reset = getattr(self._connection, "reset", None)
+        try:
+            if reset:
+                reset()
+            confirmed = self._ask({"name": args["name"], "state": "confirmed"}, variables)
+        except AnsibleConnectionFailure as error:
+            confirmed = {"failed": True, "msg": f"no new connection: {error}"}
+        if not (confirmed.get("failed") or confirmed.get("unreachable")):
+            return {**result, "pending": False}
+        return {
+            **result,
+            "failed": True,
+            "msg": f"{args['name']}: the change was not confirmed, and the host puts the former configuration back "
+            f"within {args['confirm_within']} s: {confirmed.get('msg', '')}",
+        }
+
+
+def shipped(file: Rendered) -> dict[str, Any]:
+    """A file as the module takes it: the content in base64, so that bytes survive and a log can be masked."""
+    content = None if file.content is None else base64.b64encode(file.content).decode("ascii")
+    return {**file.attributes, "dest": file.dest, "content": content}
+
+
+def with_digest(probe: Mapping[str, Any], digest: str) -> dict[str, Any]:
+    """A probe with the digest in the place of its token."""
+    return {**probe, "body": str(probe.get("body", "")).replace(DIGEST_TOKEN, digest)}

@@ -1,0 +1,90 @@
+# Copyright: fushuma.production contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Does the service answer as its new configuration says? Asked on the host, from the outside of the service."""
+
+from __future__ import annotations
+
+import http.client
+import socket
+import ssl
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from urllib.parse import urlsplit
+
+from ansible_collections.fushuma.production.plugins.module_utils.journal import run
+
+ATTEMPT_TIMEOUT = 5.0  # seconds one attempt may take
+PAUSE = 0.05  # seconds between two attempts
+
+
+@dataclass(frozen=True)
+class Probe:
+    """One question; exactly one of ``tcp`` (``host:port``), ``http`` (a URL) and ``exec`` (an argv) is asked.
+
+    An http probe may go through a Unix ``socket``; it wants ``status`` and, where given, ``body`` somewhere in the answer.
+    Certificates are not verified: the probe asks whether the service runs, and a placeholder certificate is in order then.
+    """
+
+    tcp: str | None = None
+    http: str | None = None
+    exec: Sequence[str] = field(default_factory=list)
+    socket: str | None = None
+    status: int = 200
+    body: str = ""
+
+
+def complaint(probe: Probe) -> str:
+    """Why the answer is not the wanted one; empty when it is."""
+    try:
+        if probe.tcp:
+            host, port = probe.tcp.rsplit(":", 1)
+            socket.create_connection((host.strip("[]"), int(port)), ATTEMPT_TIMEOUT).close()
+            return ""
+        if probe.http:
+            return _http_complaint(probe, probe.http)
+    except (OSError, http.client.HTTPException) as error:
+        return f"{probe.tcp or probe.http}: {error or type(error).__name__}"
+    done = run(probe.exec)
+    return f"`{' '.join(probe.exec)}` ended with {done.code}: {done.output}" if done.code else ""
+
+
+def _http_complaint(probe: Probe, url: str) -> str:
+    parts = urlsplit(url)
+    connection = _connect(parts.scheme, parts.hostname or "localhost", parts.port, probe.socket)
+    try:
+        path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+        connection.request("GET", path, headers={"Connection": "close"})
+        answer = connection.getresponse()
+        body = answer.read().decode("utf-8", "replace")
+    finally:
+        connection.close()
+    if answer.status != probe.status:
+        return f"{url} answers {answer.status}, not {probe.status}"
+    if probe.body not in body:
+        return f"{url} does not answer with {probe.body!r} but with {body[:80]!r}"
+    return ""
+
+
+def _connect(scheme: str, host: str, port: int | None, path: str | None) -> http.client.HTTPConnection:
+    if scheme == "https":
+        context = ssl.create_default_context()
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+        return http.client.HTTPSConnection(host, port, timeout=ATTEMPT_TIMEOUT, context=context)
+    connection = http.client.HTTPConnection(host, port, timeout=ATTEMPT_TIMEOUT)
+    if path:
+        connection.sock = socket.socket(socket.AF_UNIX)
+        connection.sock.settimeout(ATTEMPT_TIMEOUT)
+        connection.sock.connect(path)
+    return connection
+
+
+def wait_for(probes: Sequence[Probe], timeout: float) -> list[str]:
+    """Ask until all answers are right or ``timeout`` seconds have passed; returns what was wrong last."""
+    deadline = time.monotonic() + timeout
+    while True:
+        complaints = [text for text in map(complaint, probes) if text]
+        if not complaints or time.monotonic() >= deadline:
+            return complaints
+        time.sleep(PAUSE)

@@ -1,0 +1,414 @@
+# Copyright: fushuma.production contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""One service, one transaction: write all its files, have them judged, activate, probe; commit or put everything back.
+
+`converge` is the whole of it, in order. What it must be able to undo, and the undoing itself, live in `journal`.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ansible_collections.fushuma.production.plugins.module_utils import journal
+from ansible_collections.fushuma.production.plugins.module_utils.journal import (
+    VERBS,
+    Before,
+    Entry,
+    Store,
+    TransactionError,
+    Unit,
+    group_id,
+    make_so,
+    must,
+    run,
+    snapshot,
+    units,
+    user_id,
+)
+from ansible_collections.fushuma.production.plugins.module_utils.probe import Probe, wait_for
+
+UNKNOWN_ID = -1
+WORLD_READABLE = 0o004
+SYSTEMD = Path("/etc/systemd/system")
+
+HEAL_UNIT = """\
+[Unit]
+Description=Put back configuration changes that were cut short
+Documentation=https://github.com/fushuma/fushuma.production
+DefaultDependencies=no
+RequiresMountsFor={state}
+ConditionPathExistsGlob={state}/*.journal
+After=local-fs.target
+Before=sysinit.target
+
+[Service]
+Type=oneshot
+ExecStart=/usr/bin/python3 {state}/journal.py restore --boot
+
+[Install]
+WantedBy=sysinit.target
+"""
+
+
+@dataclass(frozen=True)
+class File:
+    """A file as it shall be; ``content`` None means it shall not exist."""
+
+    dest: str
+    content: bytes | None = None
+    owner: str = "root"
+    group: str = "root"
+    mode: int = 0o644
+    on_change: str | None = None
+    sensitive: bool = False
+
+
+@dataclass(frozen=True)
+class Directory:
+    """A directory as it shall be; with ``prune``, whatever the transaction does not bring is removed from it."""
+
+    path: str
+    owner: str = "root"
+    group: str = "root"
+    mode: int = 0o755
+    prune: bool = False
+
+
+@dataclass(frozen=True)
+class Service:
+    """All that makes one service: its files, who judges them, and what it is to do."""
+
+    name: str
+    files: Sequence[File] = ()
+    directories: Sequence[Directory] = ()
+    units: Sequence[str] = ()
+    validate: Sequence[Sequence[str]] = ()
+    apply: Sequence[Sequence[str]] = ()
+    on_change: str = "reload"
+    enabled: bool = True
+    running: bool = True
+    probes: Sequence[Probe] = ()
+    probe_timeout: float = 10
+    confirm_within: int = 0
+
+
+@dataclass(frozen=True)
+class Change:
+    """A path that does not stand as it shall."""
+
+    before: Entry
+    after: Entry
+    secret: bool = False
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a transaction did, or in check mode would do."""
+
+    changes: Sequence[Change] = ()
+    commands: Sequence[Sequence[str]] = ()
+    healed: bool = False
+    pending: bool = False
+
+    @property
+    def changed(self) -> bool:
+        return bool(self.changes or self.commands or self.healed)
+
+
+def converge(service: Service, store: Store, *, check: bool = False) -> Outcome:
+    """Bring the service to what is wanted, or raise TransactionError with everything as it was before."""
+    if check:
+        return _plan(service, store, healed=store.pending() is not None)
+    with store.locked():
+        healed = _heal(store)
+        outcome = _plan(service, store, healed=healed)
+        if not (outcome.changes or outcome.commands):
+            return outcome
+        _refuse_unknown_owners(outcome.changes)
+        install_healer(store.state)
+        digests = {entry.path: entry.digest for entry in wanted_entries(service)}
+        store.open(
+            Before(
+                entries=[change.before for change in outcome.changes],
+                units=units(service.units),
+                apply=[list(argv) for argv in service.apply],
+                on_change=_strongest(service),
+                activated=store.activated(),
+                wanted=digests,
+                armed=bool(service.confirm_within),
+            )
+        )
+        try:
+            _carry_out(service, store, outcome)
+        except (TransactionError, OSError) as error:
+            raise _undone(service, store, str(error)) from error
+        if service.confirm_within:
+            return Outcome(outcome.changes, outcome.commands, healed, pending=True)
+        store.record(digests)
+        store.close()
+        return outcome
+
+
+def confirm(store: Store) -> None:
+    """Keep a change that waits for its confirmation."""
+    with store.locked():
+        before = store.pending()
+        if before is None:
+            raise TransactionError(
+                f"{store.name}: there is nothing to confirm; the host has put the former configuration back by itself"
+            )
+        _disarm(store.name)
+        store.record(before.wanted)
+        store.close()
+
+
+# --- what is wanted, against what stands there -----------------------------------------------------------------------
+
+
+def wanted_entries(service: Service) -> list[Entry]:
+    """Every path the service owns, as it shall stand. An owner the host does not know has the id UNKNOWN_ID."""
+    entries = [Entry(d.path, "directory", b"", d.mode, *_ids(d)) for d in service.directories]
+    for file in service.files:
+        if file.content is None:
+            entries.append(Entry(file.dest))
+        else:
+            entries.append(Entry(file.dest, "file", file.content, file.mode, *_ids(file)))
+    return entries
+
+
+def _ids(owned: File | Directory) -> tuple[int, int]:
+    uid, gid = user_id(owned.owner), group_id(owned.group)
+    return (UNKNOWN_ID if uid is None else uid, UNKNOWN_ID if gid is None else gid)
+
+
+def compare(service: Service) -> list[Change]:
+    """The paths that do not stand as they shall, parents and pruned ones included."""
+    wanted = {entry.path: entry for entry in wanted_entries(service)}
+    secret = {file.dest for file in service.files if file.sensitive}
+    for entry in list(wanted.values()):
+        if entry.kind != "absent":
+            for parent in _missing_parents(entry.path):
+                wanted.setdefault(parent, Entry(parent, "directory", b"", 0o755, 0, 0))
+    for directory in service.directories:
+        if directory.prune:
+            for path in _below(directory.path):
+                wanted.setdefault(path, Entry(path))
+    changes = []
+    for path, after in wanted.items():
+        before = snapshot(path)
+        if before == after:
+            continue
+        if before.kind != after.kind and "directory" in (before.kind, after.kind) and "absent" not in (
+            before.kind,
+            after.kind,
+        ):
+            raise TransactionError(f"{path} is a {before.kind} where a {after.kind} is wanted; move it away first")
+        changes.append(Change(before, after, path in secret or _hidden(before) or _hidden(after)))
+    return changes
+
+
+def _hidden(entry: Entry) -> bool:
+    """What other users of the host may not read is not shown in a diff either."""
+    return entry.kind == "file" and not entry.mode & WORLD_READABLE
+
+
+def _missing_parents(path: str) -> list[str]:
+    missing = []
+    parent = os.path.dirname(path)
+    while parent not in ("", "/") and not os.path.isdir(parent):
+        missing.append(parent)
+        parent = os.path.dirname(parent)
+    return missing
+
+
+def _below(folder: str) -> Iterable[str]:
+    for here, folders, files in os.walk(folder):
+        yield from (os.path.join(here, name) for name in folders + files)
+
+
+# --- the plan --------------------------------------------------------------------------------------------------------
+
+
+def _plan(service: Service, store: Store, *, healed: bool) -> Outcome:
+    changes = compare(service)
+    return Outcome(changes, _commands(service, store.activated(), changes, units(service.units)), healed)
+
+
+def _commands(
+    service: Service, activated: dict[str, str] | None, changes: Sequence[Change], found: Sequence[Unit]
+) -> list[Sequence[str]]:
+    """What has to run so that the service works with the files: from its state and the record, not from what changed."""
+    changed = {change.after.path for change in changes}
+    entries = wanted_entries(service)
+    outdated = {
+        entry.path
+        for entry in entries
+        if activated is None or activated.get(entry.path) != entry.digest or entry.path in changed
+    } | changed
+    commands: list[Sequence[str]] = []
+    if any(unit.stale for unit in found) or any(path.startswith(f"{SYSTEMD}/") for path in changed):
+        commands.append(["systemctl", "daemon-reload"])
+    if outdated:
+        commands += service.apply
+    verb = VERBS[_strongest(service, outdated)]
+    for unit in found:
+        if service.running and not unit.active:
+            commands.append(["systemctl", "start", unit.name])
+        elif service.running and outdated:
+            commands.append(["systemctl", verb, unit.name])
+        elif not service.running and unit.active:
+            commands.append(["systemctl", "stop", unit.name])
+        if unit.enabled != service.enabled and (unit.loaded or service.enabled):
+            commands.append(["systemctl", "enable" if service.enabled else "disable", unit.name])
+    return commands
+
+
+def _strongest(service: Service, outdated: Iterable[str] | None = None) -> str:
+    """``restart`` if one of the files (all when None) needs it, else what the service says."""
+    paths = None if outdated is None else set(outdated)
+    demands = {file.on_change or service.on_change for file in service.files if paths is None or file.dest in paths}
+    return "restart" if "restart" in demands else service.on_change
+
+
+# --- carrying it out, and back ---------------------------------------------------------------------------------------
+
+
+def _refuse_unknown_owners(changes: Sequence[Change]) -> None:
+    unknown = [change.after.path for change in changes if UNKNOWN_ID in (change.after.uid, change.after.gid)]
+    if unknown:
+        raise TransactionError(f"this host does not know the owner or group wanted for {', '.join(unknown)}")
+
+
+def _carry_out(service: Service, store: Store, outcome: Outcome) -> None:
+    make_so(change.after for change in outcome.changes)
+    for argv in service.validate:
+        judged = run(argv)
+        if judged.code:
+            raise TransactionError(f"`{' '.join(argv)}` refuses the new configuration: {judged.output}")
+    store.forget()
+    if service.confirm_within:
+        _arm(store, service.confirm_within)
+    for argv in outcome.commands:
+        must(argv)
+    wrong = wait_for(service.probes, service.probe_timeout)
+    if service.running:
+        wrong += [f"{unit.name} is not running" for unit in units(service.units) if not unit.active]
+    if wrong:
+        raise TransactionError("the service does not answer as it should: " + "; ".join(wrong))
+
+
+def _undone(service: Service, store: Store, reason: str) -> TransactionError:
+    complaints = store.restore()
+    if service.confirm_within:
+        _disarm(store.name)
+    words = f"{service.name}: {reason}. "
+    if complaints:
+        words += "The former files are back, but not all of the service: " + "; ".join(complaints)
+    else:
+        words += "The former configuration is back and in force."
+    return TransactionError(scrub(words, service.files))
+
+
+def _heal(store: Store) -> bool:
+    """Put back what a killed run left half done.
+
+    A unit that does not come back by that is no reason to stop: the record is gone, so this run activates what is wanted.
+    """
+    before = store.pending()
+    if before is None:
+        return False
+    store.restore()
+    if before.armed:
+        _disarm(store.name)
+    return True
+
+
+def _revert_unit(name: str) -> str:
+    return f"fushuma-production-revert-{name}"
+
+
+def _arm(store: Store, seconds: int) -> None:
+    must(
+        [
+            "systemd-run",
+            f"--unit={_revert_unit(store.name)}",
+            f"--on-active={seconds}",
+            "--timer-property=AccuracySec=1s",
+            "--collect",
+            "/usr/bin/python3",
+            f"{store.state}/journal.py",
+            "restore",
+            store.name,
+        ]
+    )
+
+
+def _disarm(name: str) -> None:
+    run(["systemctl", "stop", f"{_revert_unit(name)}.timer", f"{_revert_unit(name)}.service"])
+
+
+def install_healer(state: Path, systemd: Path | None = None) -> None:
+    """Leave on the host what restores a change after a lost connection or a power loss."""
+    folder = systemd or SYSTEMD
+    unit = "fushuma-production-heal.service"
+    link = folder / "sysinit.target.wants" / unit
+    wanted = [
+        Entry(f"{state}/journal.py", "file", inspect.getsource(journal).encode(), 0o600, os.geteuid(), os.getegid()),
+        Entry(f"{folder}/{unit}", "file", HEAL_UNIT.format(state=state).encode(), 0o644, os.geteuid(), os.getegid()),
+        Entry(str(link), "link", f"{folder}/{unit}".encode()),
+    ]
+    link.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+    make_so(entry for entry in wanted if snapshot(entry.path) != entry)
+
+
+# --- what the operator sees ------------------------------------------------------------------------------------------
+
+
+def scrub(text: str, files: Sequence[File]) -> str:
+    """The text without the words of secret files: a checker may quote the line it stumbles over."""
+    for file in files:
+        if file.content is not None and (file.sensitive or not file.mode & WORLD_READABLE):
+            for word in re.findall(r"[^\s\"'=;,:<>{}()]{8,}", file.content.decode("utf-8", "replace")):
+                text = text.replace(word, "********")
+    return text
+
+
+def diffs(outcome: Outcome) -> list[dict[str, str]]:
+    """The changes in the form Ansible shows with ``--diff``; contents of secret files stay hidden."""
+    shown = [
+        {
+            "before_header": _described(change.before),
+            "after_header": _described(change.after),
+            "before": _content(change.before, change.secret),
+            "after": _content(change.after, change.secret),
+        }
+        for change in outcome.changes
+    ]
+    for one, change in zip(shown, outcome.changes, strict=True):
+        if change.secret and change.before.data != change.after.data:
+            one["after"] = one["after"] and "(secret, another one than before)\n"
+    if outcome.healed:
+        shown.insert(0, {"prepared": "a change that was cut short is undone first\n"})
+    return shown + [{"prepared": " ".join(argv) + "\n"} for argv in outcome.commands]
+
+
+def _described(entry: Entry) -> str:
+    if entry.kind == "file" or entry.kind == "directory":
+        return f"{entry.path} ({entry.kind}, {entry.uid}:{entry.gid}, {entry.mode:04o})"
+    return f"{entry.path} ({entry.kind})"
+
+
+def _content(entry: Entry, secret: bool) -> str:
+    if entry.kind != "file":
+        return os.fsdecode(entry.data) + "\n" if entry.data else ""
+    if secret:
+        return "(secret)\n"
+    try:
+        return entry.data.decode("utf-8")
+    except UnicodeDecodeError:
+        return f"(binary, {len(entry.data)} bytes)\n"

@@ -1,0 +1,565 @@
+"""The transaction on a host made of a folder: every path through it, and what is left behind after each failure."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+from ansible_collections.fushuma.production.plugins.module_utils import journal, transaction
+from ansible_collections.fushuma.production.plugins.module_utils.journal import TransactionError, main
+from ansible_collections.fushuma.production.plugins.module_utils.probe import Probe
+from ansible_collections.fushuma.production.plugins.module_utils.transaction import (
+    Directory,
+    File,
+    confirm,
+    converge,
+    diffs,
+    scrub,
+)
+
+from .conftest import Host, ServiceMaker
+
+UNIT = "web.service"
+
+
+def running(host: Host, service: ServiceMaker, text: str = "old") -> None:
+    """A host on which the service runs with one file, by a transaction of its own."""
+    host.unit(UNIT, active=True, enabled=True)
+    converge(service({"web.conf": text}, units=[UNIT]), host.store)
+    host.commands()
+
+
+# --- the good case ---------------------------------------------------------------------------------------------------
+
+
+def test_first_run_writes_activates_and_records(host: Host, service: ServiceMaker) -> None:
+    host.unit(UNIT)
+    outcome = converge(service({"a/web.conf": "text"}, units=[UNIT]), host.store)
+    assert outcome.changed
+    assert host.path("a/web.conf").read_text() == "text"
+    assert host.path("a/web.conf").stat().st_mode & 0o777 == 0o644
+    assert host.commands() == [f"start {UNIT}", f"enable {UNIT}"]
+    assert host.store.activated() is not None
+    assert host.store.pending() is None
+
+
+def test_second_run_does_nothing(host: Host, service: ServiceMaker) -> None:
+    running(host, service)
+    outcome = converge(service({"web.conf": "old"}, units=[UNIT]), host.store)
+    assert not outcome.changed
+    assert host.commands() == []
+
+
+def test_changed_file_reloads(host: Host, service: ServiceMaker) -> None:
+    running(host, service)
+    converge(service({"web.conf": "new"}, units=[UNIT]), host.store)
+    assert host.path("web.conf").read_text() == "new"
+    assert host.commands() == [f"reload-or-restart {UNIT}"]
+
+
+def test_a_file_may_ask_for_a_restart(host: Host, service: ServiceMaker) -> None:
+    running(host, service)
+    me, us = str(os.geteuid()), str(os.getegid())
+    conf = File(str(host.path("web.conf")), b"old", me, us)
+    limits = File(str(host.path("limits.conf")), b"1", me, us, on_change="restart")
+    converge(service(raw=[conf, limits], units=[UNIT]), host.store)
+    assert host.commands() == [f"restart {UNIT}"]
+    converge(service(raw=[File(conf.dest, b"new", me, us), limits], units=[UNIT]), host.store)
+    assert host.commands() == [f"reload-or-restart {UNIT}"]
+
+
+def test_wrong_mode_is_a_change(host: Host, service: ServiceMaker) -> None:
+    running(host, service)
+    host.path("web.conf").chmod(0o600)
+    assert converge(service({"web.conf": "old"}, units=[UNIT]), host.store).changed
+    assert host.path("web.conf").stat().st_mode & 0o777 == 0o644
+    assert host.commands() == [f"reload-or-restart {UNIT}"]
+
+
+def test_stopped_service_is_started(host: Host, service: ServiceMaker) -> None:
+    running(host, service)
+    host.unit(UNIT, enabled=True)
+    assert converge(service({"web.conf": "old"}, units=[UNIT]), host.store).changed
+    assert host.commands() == [f"start {UNIT}"]
+
+
+def test_unwanted_service_is_stopped_and_disabled(host: Host, service: ServiceMaker) -> None:
+    running(host, service)
+    converge(service({"web.conf": "old"}, units=[UNIT], running=False, enabled=False), host.store)
+    assert host.commands() == [f"stop {UNIT}", f"disable {UNIT}"]
+
+
+def test_stale_unit_is_read_again(host: Host, service: ServiceMaker) -> None:
+    running(host, service)
+    (host.bin / "stale").touch()
+    assert converge(service({"web.conf": "old"}, units=[UNIT]), host.store).changed
+    assert host.commands() == ["daemon-reload"]
+
+
+def test_apply_runs_when_files_changed_and_only_then(host: Host, service: ServiceMaker) -> None:
+    load = host.program("load", f"cat {host.path('rules')} >> {host.bin}/loaded")
+    converge(service({"rules": "one\n"}, apply=[load]), host.store)
+    converge(service({"rules": "one\n"}, apply=[load]), host.store)
+    converge(service({"rules": "two\n"}, apply=[load]), host.store)
+    assert (host.bin / "loaded").read_text() == "one\ntwo\n"
+
+
+def test_absent_and_pruned_files_go(host: Host, service: ServiceMaker) -> None:
+    host.write("sites/old.conf", "x")
+    host.write("sites/sub/older.conf", "x")
+    host.write("default", "x")
+    host.path("sites/link").symlink_to("/nowhere")
+    converge(service({"sites/new.conf": "y", "default": None}, prune=["sites"]), host.store)
+    assert sorted(host.tree()) == ["sites", "sites/new.conf"]
+
+
+def test_link_in_the_way_is_replaced_not_followed(host: Host, service: ServiceMaker) -> None:
+    target = host.write("elsewhere", "untouched")
+    host.path("web.conf").symlink_to(target)
+    converge(service({"web.conf": "new"}), host.store)
+    assert not host.path("web.conf").is_symlink()
+    assert target.read_text() == "untouched"
+
+
+# --- state decides ---------------------------------------------------------------------------------------------------
+
+
+def test_files_right_but_never_activated(host: Host, service: ServiceMaker) -> None:
+    host.unit(UNIT, active=True, enabled=True)
+    host.write("web.conf", "old")
+    assert converge(service({"web.conf": "old"}, units=[UNIT]), host.store).changed
+    assert host.commands() == [f"reload-or-restart {UNIT}"]
+
+
+def test_hand_edit_is_undone_and_taken_up(host: Host, service: ServiceMaker) -> None:
+    running(host, service)
+    host.write("web.conf", "edited by hand and reloaded")
+    converge(service({"web.conf": "old"}, units=[UNIT]), host.store)
+    assert host.commands() == [f"reload-or-restart {UNIT}"]
+
+
+@pytest.mark.parametrize("content", ["", "{}", "not json", '{"files": 3}'])
+def test_unreadable_record_means_unknown(host: Host, service: ServiceMaker, content: str) -> None:
+    running(host, service)
+    host.store.record_path.write_text(content)
+    converge(service({"web.conf": "old"}, units=[UNIT]), host.store)
+    assert host.commands() == [f"reload-or-restart {UNIT}"]
+
+
+# --- failures --------------------------------------------------------------------------------------------------------
+
+
+def test_refused_by_the_checker(host: Host, service: ServiceMaker) -> None:
+    running(host, service)
+    before = host.tree()
+    check = host.program("check", f"grep -q bad {host.path('web.conf')} && echo line 1 is bad && exit 1 || exit 0")
+    bad = service({"web.conf": "bad", "more/x.conf": "x"}, units=[UNIT], validate=[check])
+    with pytest.raises(TransactionError) as caught:
+        converge(bad, host.store)
+    assert "line 1 is bad" in str(caught.value)
+    assert "The former configuration is back and in force." in str(caught.value)
+    assert host.tree() == before
+    assert host.commands() == [], "the service never saw the bad files"
+    assert not converge(service({"web.conf": "old"}, units=[UNIT]), host.store).changed
+
+
+def test_fails_its_probe(host: Host, service: ServiceMaker) -> None:
+    running(host, service)
+    before = host.tree()
+    probe = Probe(exec=host.program("probe", f"grep -q old {host.path('web.conf')} || {{ echo no; exit 1; }}"))
+    with pytest.raises(TransactionError, match="does not answer as it should"):
+        converge(service({"web.conf": "new"}, units=[UNIT], probes=[probe], probe_timeout=0.2), host.store)
+    assert host.tree() == before
+    assert host.commands() == [f"reload-or-restart {UNIT}", "daemon-reload", f"reload-or-restart {UNIT}"]
+    assert not converge(service({"web.conf": "old"}, units=[UNIT], probes=[probe]), host.store).changed
+
+
+def test_unit_that_does_not_take_it(host: Host, service: ServiceMaker) -> None:
+    running(host, service)
+    before = host.tree()
+    refuse = f"if grep -q new {host.path('web.conf')}; then rm -f {host.bin}/units/{UNIT}.active; exit 1; fi"
+    with pytest.raises(TransactionError, match="failed"):
+        converge(service({"web.conf": "new"}, units=[UNIT], apply=[host.program("load", refuse)]), host.store)
+    assert host.tree() == before
+    assert host.is_("active", UNIT), "it was running before, so it runs again"
+    assert f"restart {UNIT}" in host.commands()
+
+
+def test_unit_that_stops_by_itself_afterwards(host: Host, service: ServiceMaker) -> None:
+    running(host, service)
+    die = Probe(exec=host.program("die", f"rm -f {host.bin}/units/{UNIT}.active"))
+    with pytest.raises(TransactionError, match=r"web\.service is not running"):
+        converge(service({"web.conf": "new"}, units=[UNIT], probes=[die]), host.store)
+    assert host.is_("active", UNIT)
+
+
+def test_failed_first_install_leaves_nothing(host: Host, service: ServiceMaker) -> None:
+    unit_file = host.bin / "units" / UNIT
+    me, us = str(os.geteuid()), str(os.getegid())
+    files = [File(str(unit_file), b"[Service]", me, us), File(str(host.path("deep/web.conf")), b"x", me, us)]
+    probe = Probe(exec=host.program("probe", "exit 1"))
+    with pytest.raises(TransactionError):
+        converge(service(raw=files, units=[UNIT], probes=[probe], probe_timeout=0), host.store)
+    assert host.tree() == {}
+    assert not unit_file.exists()
+    assert not host.is_("active", UNIT)
+    assert not host.is_("enabled", UNIT)
+
+
+def test_unit_that_was_stopped_and_disabled_is_so_again(host: Host, service: ServiceMaker) -> None:
+    host.unit(UNIT)
+    probe = Probe(exec=host.program("probe", "exit 1"))
+    with pytest.raises(TransactionError):
+        converge(service({"web.conf": "x"}, units=[UNIT], probes=[probe], probe_timeout=0), host.store)
+    assert not host.is_("active", UNIT)
+    assert not host.is_("enabled", UNIT)
+
+
+def test_what_could_not_be_undone_is_said(host: Host, service: ServiceMaker) -> None:
+    running(host, service)
+    host.fail(f"reload-or-restart {UNIT}")
+    with pytest.raises(TransactionError, match="not all of the service: `systemctl reload-or-restart"):
+        converge(service({"web.conf": "new"}, units=[UNIT]), host.store)
+    assert host.path("web.conf").read_text() == "old"
+    host.fail()
+    host.commands()
+    converge(service({"web.conf": "old"}, units=[UNIT]), host.store)
+    assert host.commands() == [f"reload-or-restart {UNIT}"], "nobody knows what it runs with, so it is told again"
+
+
+def test_full_disk_touches_nothing(host: Host, service: ServiceMaker, monkeypatch: pytest.MonkeyPatch) -> None:
+    running(host, service)
+    before = host.tree()
+    stage = journal._stage
+
+    def full(entry: journal.Entry) -> None:
+        stage(entry)
+        if entry.path.endswith("second.conf"):
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(journal, "_stage", full)
+    with pytest.raises(TransactionError, match="No space left"):
+        converge(service({"web.conf": "new", "second.conf": "x"}, units=[UNIT]), host.store)
+    assert host.tree() == before
+
+
+def test_unknown_owner_is_refused_before_anything_is_touched(host: Host, service: ServiceMaker) -> None:
+    file = File(str(host.path("x")), b"x", "no-such-user", "no-such-group")
+    assert converge(service(raw=[file]), host.store, check=True).changed
+    with pytest.raises(TransactionError, match=r"does not know the owner or group wanted for .*/x"):
+        converge(service(raw=[file]), host.store)
+    assert host.tree() == {}
+
+
+@pytest.mark.parametrize("wanted", ["file", "directory"])
+def test_a_directory_is_never_swapped_for_a_file(host: Host, service: ServiceMaker, wanted: str) -> None:
+    if wanted == "file":
+        host.write("x/inside", "kept")
+        bad = service({"x": "text"})
+    else:
+        host.write("x", "kept")
+        bad = service(prune=["x"])
+    before = host.tree()
+    with pytest.raises(TransactionError, match="move it away first"):
+        converge(bad, host.store)
+    assert host.tree() == before
+
+
+def test_a_socket_in_the_way_is_left_alone(host: Host, service: ServiceMaker) -> None:
+    os.mkfifo(host.path("web.conf"))
+    with pytest.raises(TransactionError, match="left alone"):
+        converge(service({"web.conf": "x"}), host.store)
+
+
+def test_silent_systemd_is_an_error_before_anything_is_touched(host: Host, service: ServiceMaker) -> None:
+    (host.bin / "mute").touch()
+    with pytest.raises(TransactionError, match="systemd does not answer"):
+        converge(service({"web.conf": "x"}, units=[UNIT]), host.store)
+    assert host.tree() == {}
+
+
+# --- killed runs -----------------------------------------------------------------------------------------------------
+
+
+class Killed(BaseException):
+    """Stands for SIGKILL: no handler of the engine may catch it."""
+
+
+STEPS = ["make_so", "run", "must", "wait_for"]
+
+
+@pytest.mark.parametrize("step", STEPS)
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_killed_at_any_step_is_healed_by_the_next_run(
+    host: Host, service: ServiceMaker, monkeypatch: pytest.MonkeyPatch, step: str, when: str
+) -> None:
+    running(host, service)
+    check = host.program("check", "exit 0")
+    wanted = service({"web.conf": "new", "b.conf": "x"}, units=[UNIT], validate=[check])
+    real = getattr(transaction, step)
+
+    def killed(*args: object) -> object:
+        if step == "make_so" and not host.store.journal_path.exists():
+            return real(*args)  # the healer's own files
+        if when == "after":
+            real(*args)
+        raise Killed
+
+    with monkeypatch.context() as patched, pytest.raises(Killed):
+        patched.setattr(transaction, step, killed)
+        converge(wanted, host.store)
+    assert host.store.pending() is not None
+    host.commands()
+    assert converge(wanted, host.store, check=True).healed
+    outcome = converge(wanted, host.store)
+    assert outcome.healed
+    assert host.path("web.conf").read_text() == "new"
+    assert f"reload-or-restart {UNIT}" in host.commands()
+    assert host.store.pending() is None
+    assert not converge(wanted, host.store).changed
+
+
+def test_killed_then_the_settings_are_taken_back(
+    host: Host, service: ServiceMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    running(host, service)
+    before = host.tree()
+
+    def killed(*_args: object) -> list[str]:
+        raise Killed
+
+    with monkeypatch.context() as patched, pytest.raises(Killed):
+        patched.setattr(transaction, "wait_for", killed)
+        converge(service({"web.conf": "new", "b.conf": "x"}, units=[UNIT]), host.store)
+    host.commands()
+    converge(service({"web.conf": "old"}, units=[UNIT]), host.store)
+    assert host.tree() == before
+    assert f"reload-or-restart {UNIT}" in host.commands(), "the killed run had activated the other files"
+
+
+def test_what_a_kill_left_half_staged_goes(host: Host, service: ServiceMaker, monkeypatch: pytest.MonkeyPatch) -> None:
+    running(host, service)
+    before = host.tree()
+
+    def killed(entry: journal.Entry) -> None:
+        Path(journal.staged_name(entry.path)).write_text("half")
+        raise Killed
+
+    with monkeypatch.context() as patched, pytest.raises(Killed):
+        patched.setattr(journal, "_stage", killed)
+        patched.setattr(journal, "discard_staged", lambda _paths: None)
+        patched.setattr(transaction, "install_healer", lambda _state: None)
+        patched.setattr(journal.Store, "open", opened_without_staging)
+        converge(service({"web.conf": "new"}, units=[UNIT]), host.store)
+    assert host.path(".web.conf.fushuma-new").exists()
+    assert main(["restore", "web", "--state", str(host.store.state)]) == 0
+    assert host.tree() == before
+
+
+def opened_without_staging(store: journal.Store, before: journal.Before) -> None:
+    """`Store.open` as it is, but by a plain write, for the test above has taken `_stage` away."""
+    entries = [{**vars(entry), "data": ""} for entry in before.entries]
+    entries[0]["data"] = "b2xk"  # "old"
+    store.journal_path.write_text(json.dumps({**vars(before), "entries": entries, "units": []}))
+
+
+def test_a_heal_that_stumbles_does_not_stop_the_run(
+    host: Host, service: ServiceMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    running(host, service)
+
+    def killed(*_args: object) -> list[str]:
+        raise Killed
+
+    wanted = service({"web.conf": "new"}, units=[UNIT])
+    with monkeypatch.context() as patched, pytest.raises(Killed):
+        patched.setattr(transaction, "wait_for", killed)
+        converge(wanted, host.store)
+    host.fail("daemon-reload")
+    assert converge(wanted, host.store).healed
+    assert host.path("web.conf").read_text() == "new"
+    assert host.store.activated() is not None
+
+
+# --- restored by the host itself -------------------------------------------------------------------------------------
+
+
+def test_boot_puts_files_back_and_leaves_the_units_alone(
+    host: Host, service: ServiceMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    running(host, service)
+    before = host.tree()
+
+    def killed(*_args: object) -> list[str]:
+        raise Killed
+
+    with monkeypatch.context() as patched, pytest.raises(Killed):
+        patched.setattr(transaction, "wait_for", killed)
+        converge(service({"web.conf": "new"}, units=[UNIT]), host.store)
+    host.commands()
+    assert main(["restore", "--boot", "--state", str(host.store.state)]) == 0
+    assert host.tree() == before
+    assert host.commands() == []
+    assert host.store.pending() is None
+    assert host.store.activated() is None
+
+
+def test_restore_without_a_journal_does_nothing(host: Host, service: ServiceMaker) -> None:
+    running(host, service)
+    before = host.tree()
+    assert main(["restore", "web", "--state", str(host.store.state)]) == 0
+    assert host.tree() == before
+    assert host.commands() == []
+
+
+def test_the_healer_is_whole_and_works_by_itself(host: Host, service: ServiceMaker) -> None:
+    running(host, service)
+    script = host.store.state / "journal.py"
+    done = journal.run(["python3", "-I", str(script), "restore", "web", "--state", str(host.store.state)])
+    assert (done.code, done.output) == (0, "")
+    wants = transaction.SYSTEMD / "sysinit.target.wants" / "fushuma-production-heal.service"
+    assert f"{host.store.state}/journal.py restore --boot" in wants.resolve().read_text()
+
+
+# --- commit confirmed ------------------------------------------------------------------------------------------------
+
+
+def armed(host: Host) -> str:
+    log = host.bin / "armed"
+    return log.read_text() if log.exists() else ""
+
+
+@pytest.fixture
+def timer(host: Host) -> None:
+    host.program("systemd-run", f'echo "$@" > {host.bin}/armed')
+
+
+@pytest.mark.usefixtures("timer")
+def test_change_waits_for_its_confirmation(host: Host, service: ServiceMaker) -> None:
+    running(host, service)
+    outcome = converge(service({"web.conf": "new"}, units=[UNIT], confirm_within=30), host.store)
+    assert outcome.pending
+    assert "--on-active=30" in armed(host)
+    assert f"{host.store.state}/journal.py restore web" in armed(host)
+    host.commands()
+    confirm(host.store)
+    assert host.commands() == ["stop fushuma-production-revert-web.timer fushuma-production-revert-web.service"]
+    assert not converge(service({"web.conf": "new"}, units=[UNIT], confirm_within=30), host.store).changed
+
+
+@pytest.mark.usefixtures("timer")
+def test_unconfirmed_change_goes_back(host: Host, service: ServiceMaker) -> None:
+    running(host, service)
+    before = host.tree()
+    converge(service({"web.conf": "new"}, units=[UNIT], confirm_within=30), host.store)
+    assert main(["restore", "web", "--state", str(host.store.state)]) == 0
+    assert host.tree() == before
+    with pytest.raises(TransactionError, match="nothing to confirm"):
+        confirm(host.store)
+    host.commands()
+    assert not converge(service({"web.conf": "old"}, units=[UNIT]), host.store).changed
+
+
+@pytest.mark.usefixtures("timer")
+def test_next_run_does_not_wait_for_the_timer(host: Host, service: ServiceMaker) -> None:
+    running(host, service)
+    converge(service({"web.conf": "new"}, units=[UNIT], confirm_within=30), host.store)
+    host.commands()
+    outcome = converge(service({"web.conf": "old"}, units=[UNIT], confirm_within=30), host.store)
+    assert outcome.healed
+    assert "stop fushuma-production-revert-web.timer fushuma-production-revert-web.service" in host.commands()
+
+
+def test_without_a_timer_nothing_is_activated(host: Host, service: ServiceMaker) -> None:
+    running(host, service)
+    before = host.tree()
+    host.program("systemd-run", "echo no manager; exit 1")
+    with pytest.raises(TransactionError, match="no manager"):
+        converge(service({"web.conf": "new"}, units=[UNIT], confirm_within=30), host.store)
+    assert host.tree() == before
+    assert f"reload-or-restart {UNIT}" not in host.commands()[:1]
+
+
+# --- check mode, diffs, secrets --------------------------------------------------------------------------------------
+
+
+def test_check_mode_on_a_virgin_host(host: Host, service: ServiceMaker) -> None:
+    outcome = converge(service({"etc/web/web.conf": "x"}, units=[UNIT], prune=["etc/web/d"]), host.store, check=True)
+    assert outcome.changed
+    assert outcome.commands == [["systemctl", "start", UNIT], ["systemctl", "enable", UNIT]]
+    assert host.tree() == {}
+    assert not host.store.state.exists()
+    assert host.commands() == []
+
+
+def test_check_mode_agrees_with_the_run(host: Host, service: ServiceMaker) -> None:
+    running(host, service)
+    wanted = service({"web.conf": "new", "x/y.conf": "1"}, units=[UNIT])
+    foreseen = converge(wanted, host.store, check=True)
+    assert converge(wanted, host.store) == foreseen
+    assert not converge(wanted, host.store, check=True).changed
+
+
+def test_diff_shows_text_modes_and_commands(host: Host, service: ServiceMaker) -> None:
+    running(host, service)
+    shown = diffs(converge(service({"web.conf": "new"}, units=[UNIT]), host.store, check=True))
+    me, us = os.geteuid(), os.getegid()
+    assert shown == [
+        {
+            "before_header": f"{host.path('web.conf')} (file, {me}:{us}, 0644)",
+            "after_header": f"{host.path('web.conf')} (file, {me}:{us}, 0644)",
+            "before": "old",
+            "after": "new",
+        },
+        {"prepared": f"systemctl reload-or-restart {UNIT}\n"},
+    ]
+
+
+def test_diff_hides_secrets_and_what_others_may_not_read(host: Host, service: ServiceMaker) -> None:
+    me, us = str(os.geteuid()), str(os.getegid())
+    host.write("users.acl", "old-secret-word", 0o640)
+    host.write("pruned/key.pem", "private-key", 0o600)
+    host.write("blob", "").write_bytes(b"\xff\xfe")
+    files = [
+        File(str(host.path("env")), b"declared-secret", me, us, sensitive=True),
+        File(str(host.path("users.acl")), b"new-secret-word", me, us, 0o640),
+        File(str(host.path("blob")), b"\xff\xff\xff", me, us),
+    ]
+    wanted = transaction.Service("web", files, [Directory(str(host.path("pruned")), me, us, prune=True)])
+    shown = json.dumps(diffs(converge(wanted, host.store, check=True)))
+    assert "secret-word" not in shown
+    assert "declared" not in shown
+    assert "private-key" not in shown
+    assert "(secret, another one than before)" in shown
+    assert "(binary, 3 bytes)" in shown
+
+
+def test_diff_names_the_undoing(host: Host, service: ServiceMaker) -> None:
+    outcome = transaction.Outcome(healed=True)
+    assert outcome.changed
+    assert diffs(outcome) == [{"prepared": "a change that was cut short is undone first\n"}]
+
+
+def test_a_checker_that_quotes_a_secret_is_not_repeated(host: Host, service: ServiceMaker) -> None:
+    secret = File(str(host.path("acl")), b"user app on >hunter2-hunter2 ~*", "0", "0", 0o600)
+    public = File(str(host.path("conf")), b"unknown_directive", "0", "0")
+    text = 'line 1: bad ">hunter2-hunter2" near unknown_directive'
+    assert scrub(text, [secret, public, File("/gone")]) == 'line 1: bad ">********" near unknown_directive'
+
+
+# --- programs --------------------------------------------------------------------------------------------------------
+
+
+def test_program_that_is_missing_or_stuck(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert journal.run(["/no/such/program"]).code == 127
+    monkeypatch.setattr(journal, "COMMAND_TIMEOUT", 0.1)
+    stuck = journal.run(["sleep", "5"])
+    assert (stuck.code, stuck.output) == (124, "sleep did not end within 0.1 s")
+
+
+def test_owners_by_number_and_name() -> None:
+    assert journal.user_id("root") == journal.user_id("0") == 0
+    assert journal.group_id("root") == journal.group_id("0") == 0
+    assert journal.user_id("no-such-user") is journal.group_id("no-such-group") is None
