@@ -14,6 +14,7 @@ from ansible_collections.fushuma.production.plugins.plugin_utils.rendering impor
     DIGEST_TOKEN,
     Rendered,
     Renderer,
+    expanded,
 )
 
 MODULE = "fushuma.production.service_config"
@@ -29,6 +30,7 @@ class ActionModule(ActionBase):
         args = dict(self._task.args)
         files, digest = Renderer(self._templar, variables, self._find_needle).render(args.get("files") or [])
         args["files"] = [shipped(file) for file in files]
+        args["directories"] = [one for spec in args.get("directories") or [] for one, _item in expanded(spec, "path")]
         args["probe"] = [with_digest(probe, digest) for probe in args.get("probe") or []]
         result = self._ask(args, variables)
         if result.get("pending"):

@@ -87,6 +87,7 @@ class Service:
     files: Sequence[File] = ()
     directories: Sequence[Directory] = ()
     units: Sequence[str] = ()
+    reads: Sequence[str] = ()
     validate: Sequence[Sequence[str]] = ()
     apply: Sequence[Sequence[str]] = ()
     on_change: str = "reload"
@@ -131,7 +132,7 @@ def converge(service: Service, store: Store, *, check: bool = False) -> Outcome:
             return outcome
         _refuse_unknown_owners(outcome.changes)
         install_healer(store.state)
-        digests = {entry.path: entry.digest for entry in wanted_entries(service)}
+        digests = _digests(service)
         store.open(
             Before(
                 entries=[change.before for change in outcome.changes],
@@ -244,12 +245,8 @@ def _commands(
 ) -> list[Sequence[str]]:
     """What has to run so that the service works with the files: from its state and the record, not from what changed."""
     changed = {change.after.path for change in changes}
-    entries = wanted_entries(service)
-    outdated = {
-        entry.path
-        for entry in entries
-        if activated is None or activated.get(entry.path) != entry.digest or entry.path in changed
-    } | changed
+    known = activated or {}
+    outdated = changed | {path for path, digest in _digests(service).items() if known.get(path) != digest}
     commands: list[Sequence[str]] = []
     if any(unit.stale for unit in found) or any(path.startswith(f"{SYSTEMD}/") for path in changed):
         commands.append(["systemctl", "daemon-reload"])
@@ -266,6 +263,11 @@ def _commands(
         if unit.enabled != service.enabled and (unit.loaded or service.enabled):
             commands.append(["systemctl", "enable" if service.enabled else "disable", unit.name])
     return commands
+
+
+def _digests(service: Service) -> dict[str, str]:
+    """What the service works with once it is activated: its own files and those it only reads."""
+    return {entry.path: entry.digest for entry in (*wanted_entries(service), *map(snapshot, service.reads))}
 
 
 def _strongest(service: Service, outdated: Iterable[str] | None = None) -> str:

@@ -35,14 +35,16 @@ options:
     suboptions:
       dest:
         description:
-          - Where the file stands on the host. With O(files[].each), C({key}) stands for the item's value of that key.
+          - Where the file stands on the host. With O(files[].each), C({key}) stands for the element's value of that key.
         type: path
         required: true
       src:
         description: A template, searched for as M(ansible.builtin.template) does.
         type: str
       copy:
-        description: A file or a folder on the controller that is taken as it is. A folder's files go below O(files[].dest).
+        description:
+          - A file or a folder on the controller that is taken as it is. A folder's files go below O(files[].dest). C({key}) works
+            as in O(files[].dest).
         type: str
       content:
         description: The content itself.
@@ -86,9 +88,13 @@ options:
     default: []
     suboptions:
       path:
-        description: The directory.
+        description: The directory. With O(directories[].each), C({key}) stands for the element's value of that key.
         type: path
         required: true
+      each:
+        description: One directory for each element of this list.
+        type: list
+        elements: raw
       owner:
         description: Owner, by name or number.
         type: str
@@ -105,6 +111,11 @@ options:
         description: Remove whatever is below it and not in O(files). Only for directories that the service owns whole.
         type: bool
         default: false
+  reads:
+    description: Files that others write and that the service reads when it is activated. When one has changed, the units are reloaded.
+    type: list
+    elements: path
+    default: []
   validate:
     description: The service's checkers, each an argv. They run when the files are in place and nothing is activated yet.
     type: list
@@ -269,6 +280,7 @@ FILE_SPEC = {
 }
 DIRECTORY_SPEC = {
     "path": {"type": "path", "required": True},
+    "each": {"type": "list", "elements": "raw"},
     "mode": {"type": "str", "default": "0755"},
     "prune": {"type": "bool", "default": False},
     **OWNED,
@@ -286,6 +298,7 @@ SPEC = {
     "units": {"type": "list", "elements": "str", "default": []},
     "files": {"type": "list", "elements": "dict", "default": [], "options": FILE_SPEC},
     "directories": {"type": "list", "elements": "dict", "default": [], "options": DIRECTORY_SPEC},
+    "reads": {"type": "list", "elements": "path", "default": []},
     "validate": {"type": "list", "elements": "list", "default": []},
     "apply": {"type": "list", "elements": "list", "default": []},
     "on_change": {"type": "str", "choices": ["reload", "restart"], "default": "reload"},
@@ -329,7 +342,11 @@ def service_from(params: dict[str, Any]) -> Service:
             )
             for file in params["files"]
         ],
-        directories=[Directory(**{**folder, "mode": octal(folder["mode"])}) for folder in params["directories"]],
+        directories=[
+            Directory(folder["path"], folder["owner"], folder["group"], octal(folder["mode"]), folder["prune"])
+            for folder in params["directories"]
+        ],
+        reads=params["reads"],
         validate=params["validate"],
         apply=params["apply"],
         on_change=params["on_change"],

@@ -16,7 +16,7 @@ from ansible.template import Templar, trust_as_template
 
 DIGEST_TOKEN = "@config_digest@"
 ORIGINS = ("src", "copy", "content")
-USED_UP = (*ORIGINS, "each", "vars")
+USED_UP = (*ORIGINS, "vars")
 
 
 @dataclass(frozen=True)
@@ -44,21 +44,14 @@ class Renderer:
 
     def render(self, declared: Sequence[Mapping[str, Any]]) -> tuple[list[Rendered], str]:
         """Every file of the service, and their common digest. Raises AnsibleError that names what does not render."""
-        files = [file for spec in declared for file in self._expand(spec)]
+        files = [file for spec in declared for one, item in expanded(spec, "dest") for file in self._file(one, item)]
         digest = digest_of(files)
         return [file.with_digest(digest) for file in files], digest
 
-    def _expand(self, spec: Mapping[str, Any]) -> Iterator[Rendered]:
+    def _file(self, spec: Mapping[str, Any], item: Mapping[str, Any]) -> Iterator[Rendered]:
+        dest = str(spec["dest"])
         if isinstance(spec.get("mode"), int):
-            raise AnsibleError(f"{spec['dest']}: the mode stands without quotes, so YAML reads another number; quote it")
-        if "each" not in spec:
-            yield from self._file(spec, str(spec["dest"]), {})
-            return
-        for item in spec["each"]:
-            parts = item if isinstance(item, Mapping) else {"item": item}
-            yield from self._file(spec, str(spec["dest"]).format_map(dict(parts)), {"item": item})
-
-    def _file(self, spec: Mapping[str, Any], dest: str, extra: Mapping[str, Any]) -> Iterator[Rendered]:
+            raise AnsibleError(f"{dest}: the mode stands without quotes, so YAML reads another number; quote it")
         origins = [origin for origin in ORIGINS if spec.get(origin) is not None]
         attributes = {key: value for key, value in spec.items() if key not in (*USED_UP, "dest")}
         if spec.get("state") == "absent":
@@ -68,7 +61,7 @@ class Renderer:
             raise AnsibleError(f"{dest}: a file has exactly one of src, copy and content, not {origins or 'none'}")
         try:
             if "src" in origins:
-                text = self._template(str(spec["src"]), {**(spec.get("vars") or {}), **extra})
+                text = self._template(str(spec["src"]), {**(spec.get("vars") or {}), **item})
                 yield Rendered(dest, text.encode(), attributes)
             elif "copy" in origins:
                 for path, below in _copied(Path(self.find("files", str(spec["copy"])))):
@@ -85,6 +78,21 @@ class Renderer:
         )
         rendered = templar.template(trust_as_template(path.read_text("utf-8")), escape_backslashes=False)
         return "" if rendered is None else str(rendered)
+
+
+def expanded(spec: Mapping[str, Any], path: str) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+    """The spec once for each element of its `each`, with that element as variables for its template.
+
+    ``{key}`` in the option named by ``path``, and in `copy`, becomes the element's value of that key.
+    """
+    alone = {key: value for key, value in spec.items() if key != "each"}
+    if "each" not in spec:
+        yield alone, {}
+        return
+    for item in spec["each"]:
+        known = item if isinstance(item, Mapping) else {"item": item}
+        named = {key: str(spec[key]).format_map(dict(known)) for key in (path, "copy") if key in spec}
+        yield {**alone, **named}, {"item": item}
 
 
 def _copied(source: Path) -> Iterator[tuple[Path, str]]:

@@ -1,0 +1,49 @@
+# Copyright: fushuma.production contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Judges settings on the controller; no host is contacted."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from ansible.errors import AnsibleActionFail
+from ansible.plugins.action import ActionBase
+from ansible_collections.fushuma.production.plugins.plugin_utils.judging import Host, hosts_of, judge, yaml_of
+
+
+class ActionModule(ActionBase):
+    _requires_connection = False
+    _supports_check_mode = True
+    _supports_async = False
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        super().run(tmp, task_vars)
+        variables = task_vars or {}
+        _checked, args = self.validate_argument_spec(
+            {"playbook": {"type": "path"}, "role": {"type": "str"}},
+            mutually_exclusive=[["playbook", "role"]],
+            required_one_of=[["playbook", "role"]],
+        )
+        if args["role"]:
+            hosts = [Host(variables["inventory_hostname"], variables, [args["role"]])]
+        else:
+            hosts = self._inventory(Path(args["playbook"]), variables)
+        problems = judge(hosts, self._templar)
+        names = [host.name for host in hosts]
+        if problems:
+            count = "1 setting" if len(problems) == 1 else f"{len(problems)} settings"
+            message = f"{count} cannot work; nothing was touched.\n" + "\n".join(problems)
+            return {"failed": True, "msg": message, "problems": problems, "hosts": names}
+        return {"changed": False, "problems": [], "hosts": names}
+
+    def _inventory(self, playbook: Path, variables: dict[str, Any]) -> list[Host]:
+        plays = yaml_of(playbook)
+        roles = hosts_of(plays, variables["groups"])
+        if not roles:
+            wanted = ", ".join(sorted({str(play["hosts"]) for play in plays if play.get("roles")}))
+            raise AnsibleActionFail(
+                f"The inventory has no host in any of the groups {wanted}, so nothing would be done. "
+                "Put a host into the groups of what it is to run; one host may be in all of them."
+            )
+        return [Host(name, variables["hostvars"].raw_get(name), roles[name]) for name in sorted(roles)]

@@ -1,0 +1,25 @@
+# Copyright: fushuma.production contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from ansible.errors import AnsibleFilterError
+from ansible_collections.fushuma.production.plugins.plugin_utils import nginx_model as model
+from ansible_collections.fushuma.production.plugins.plugin_utils import specs
+
+
+def nginx_model(settings: Any) -> dict[str, Any]:
+    """What the nginx role's templates need, worked out of its settings."""
+    if not isinstance(settings, Mapping):
+        raise AnsibleFilterError(f"nginx_model: expects the role's settings as a dict, not {type(settings).__name__}")
+    try:
+        return model.model(specs.filled(specs.role_options("nginx"), settings))
+    except (KeyError, TypeError, ValueError, OSError) as error:
+        raise AnsibleFilterError(f"nginx_model: {error}") from error
+
+
+class FilterModule:
+    def filters(self) -> dict[str, Callable[..., Any]]:
+        return {"nginx_model": nginx_model}

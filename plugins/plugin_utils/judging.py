@@ -1,0 +1,168 @@
+# Copyright: fushuma.production contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""The settings of one host or a whole inventory, judged at once and without contacting anybody.
+
+Four steps, and all hosts and roles go through each: names that nothing reads, shapes (argument_specs), meaning (each role's
+own judge), and rules across the roles of one host. What survives them must render.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ansible.errors import AnsibleError
+from ansible.parsing.dataloader import DataLoader
+from ansible.template import Templar
+from ansible_collections.fushuma.production.plugins.plugin_utils import nginx, secret, specs
+from ansible_collections.fushuma.production.plugins.plugin_utils.problem import Problem, value_of
+from ansible_collections.fushuma.production.plugins.plugin_utils.rendering import Renderer
+
+PREFIX = "fushuma.production."
+Judge = Callable[[Mapping[str, Any]], list[Problem]]
+
+# Each role's own judge: settings with all defaults filled in -> what cannot work.
+JUDGES: Mapping[str, Judge] = {"nginx": nginx.problems}
+
+# Preflight contacts no host, so templates are rendered as each supported release would have them.
+RELEASES: Sequence[Mapping[str, str]] = (
+    {"distribution": "Debian", "distribution_major_version": "12", "distribution_release": "bookworm"},
+    {"distribution": "Debian", "distribution_major_version": "13", "distribution_release": "trixie"},
+)
+
+
+@dataclass(frozen=True)
+class Host:
+    """A host as the inventory describes it."""
+
+    name: str
+    variables: Mapping[str, Any]
+    roles: Sequence[str]
+
+
+def hosts_of(plays: Iterable[Mapping[str, Any]], groups: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
+    """Which roles of this collection a playbook runs on which host: ``{host: [role, ...]}``, in the playbook's order."""
+    found: dict[str, list[str]] = {}
+    for play in plays:
+        roles = [entry["role"] if isinstance(entry, Mapping) else entry for entry in play.get("roles", [])]
+        ours = [role.removeprefix(PREFIX) for role in roles if role.startswith(PREFIX)]
+        for host in groups.get(str(play.get("hosts")), []):
+            found.setdefault(host, []).extend(role for role in ours if role not in found[host])
+    return found
+
+
+def judge(hosts: Sequence[Host], templar: Templar) -> list[str]:
+    """Everything that is wrong, as sentences, each with its host."""
+    return [
+        problem.sentence(host.name) for host in hosts for problem in sorted(set(_host_problems(host, templar)))
+    ]
+
+
+def _host_problems(host: Host, templar: Templar) -> Iterator[Problem]:
+    yield from unknown_names(host.variables)
+    exports: dict[str, Mapping[str, Any]] = {}
+    for role in host.roles:
+        settings, found = role_settings(role, host.variables, templar)
+        if not found and role in JUDGES:
+            found = JUDGES[role](specs.filled(specs.role_options(role), settings))
+        if not found:
+            variables = {**role_files(role, "defaults"), **host.variables, **settings, **role_files(role, "vars")}
+            exports[role], found = _exports_and_files(role, variables, templar)
+        yield from found
+    yield from port_collisions(exports)
+
+
+def unknown_names(variables: Mapping[str, Any]) -> list[Problem]:
+    """Variables that look like a role's settings and that no role reads."""
+    roles = sorted(path.parent.parent.name for path in specs.ROLES.glob("*/meta/argument_specs.yml"))
+    known = [name for role in roles for name in specs.role_options(role)]
+    private = {name for role in roles for name in role_files(role, "vars")}
+    suspects = [
+        name
+        for name in variables
+        if name not in known and name not in private and name.startswith(tuple(f"{role}_" for role in roles))
+    ]
+    return [specs.unknown(name, variables[name], name, known) for name in suspects]
+
+
+def role_settings(
+    role: str, variables: Mapping[str, Any], templar: Templar
+) -> tuple[dict[str, Any], list[Problem]]:
+    """A role's settings on one host, rendered, and what is wrong with their shapes and secrets."""
+    options = specs.role_options(role)
+    raw = {**role_files(role, "defaults"), **variables}
+    rendering = templar.copy_with_new_env(available_variables=raw)
+    settings: dict[str, Any] = {}
+    found: list[Problem] = []
+    for name in options:
+        if name not in raw:
+            continue
+        try:
+            settings[name] = plain(rendering.template(raw[name]))
+        except AnsibleError as error:
+            found.append(Problem(name, "a template", f"it does not render ({error})", "a value that does"))
+            settings[name] = options[name].get("default")
+    found += specs.problems(options, settings)
+    return settings, found or secret.problems(options, settings)
+
+
+def plain(value: Any) -> Any:
+    """The value with every template in it rendered; raises AnsibleError for one that cannot be."""
+    if isinstance(value, Mapping):
+        return {str(key): plain(one) for key, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(one) for one in value]
+    return str(value) if isinstance(value, str) else value
+
+
+def role_files(role: str, folder: str) -> dict[str, Any]:
+    """A role's defaults or private vars as they stand in its main.yml."""
+    path = specs.ROLES / role / folder / "main.yml"
+    return dict(yaml_of(path) or {}) if path.exists() else {}
+
+
+def yaml_of(path: Path) -> Any:
+    """A YAML file of this collection, its templates trusted as Ansible trusts them in a role."""
+    return DataLoader().load_from_file(str(path), cache="all", trusted_as_template=True)
+
+
+def _exports_and_files(
+    role: str, variables: Mapping[str, Any], templar: Templar
+) -> tuple[Mapping[str, Any], list[Problem]]:
+    """What the role tells others, and which of its files do not render with these settings."""
+    base = specs.ROLES / role
+    exports: Mapping[str, Any] = {}
+    for facts in RELEASES:
+        known = {**variables, "ansible_facts": facts, "role_path": str(base)}
+        rendering = templar.copy_with_new_env(available_variables=known)
+        try:
+            exports = plain(rendering.template(known.get(f"{role}_exports", {})))
+            files = plain(rendering.template(known.get(f"_{role}_files", [])))
+            Renderer(rendering, known, lambda folder, name: str(base / folder / name)).render(files)
+        except AnsibleError as error:
+            release = facts["distribution_major_version"]
+            where, shown = f"a file of the role {role}", f"impossible on Debian {release}"
+            return exports, [Problem(where, shown, str(error).rstrip("."), "settings with which it renders")]
+    return exports, []
+
+
+def port_collisions(exports: Mapping[str, Mapping[str, Any]]) -> list[Problem]:
+    """Two things of one host on one port. ``exports`` is ``{role: {listens: [{port, setting, address}]}}``."""
+    found = []
+    taken: dict[int, list[Mapping[str, Any]]] = {}
+    for role_exports in exports.values():
+        for one in role_exports.get("listens", []):
+            port = int(one["port"])
+            for other in taken.get(port, []):
+                if _overlap(str(one.get("address", "")), str(other.get("address", ""))):
+                    why = f"{other['setting']} listens there too"
+                    found.append(Problem(one["setting"], value_of(port), why, "a port of its own"))
+            taken.setdefault(port, []).append(one)
+    return found
+
+
+def _overlap(one: str, other: str) -> bool:
+    everywhere = {"", "0.0.0.0", "::", "[::]"}
+    return one == other or one in everywhere or other in everywhere

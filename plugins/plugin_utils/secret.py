@@ -1,0 +1,54 @@
+# Copyright: fushuma.production contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Secrets that protect nothing: placeholders, and ones short enough to be guessed."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from ansible_collections.fushuma.production.plugins.plugin_utils.problem import Problem, value_of
+from ansible_collections.fushuma.production.plugins.plugin_utils.specs import Options
+
+# Without a limit on attempts a guessable secret falls offline; NIST SP 800-63B-4 §3.1.1.2 asks for 15 characters
+# where a password stands alone.
+SHORTEST = 15
+PLACEHOLDER = re.compile(
+    r"change.?me|replace.?me|pass.?word|passwd|secret|example|dummy|sample|placeholder|default|todo|fixme|admin"
+    r"|your[-_ ]|letmein|qwerty|12345|<[^>]*>|x{4,}|\*{4,}|\.{3,}",
+    re.IGNORECASE,
+)
+FORM = "the output of `openssl rand -base64 24`, kept in a vault file"
+
+
+def problems(options: Options, settings: Mapping[str, Any]) -> list[Problem]:
+    """Weak values of all options that the spec marks as secret (``no_log: true``), at any depth."""
+    return [problem for name, value in _secrets(options, settings, "") for problem in weak(name, value)]
+
+
+def _secrets(options: Options, settings: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, str]]:
+    for name, option in options.items():
+        value, setting = settings.get(name), f"{prefix}{name}"
+        if not value:
+            continue
+        if option.get("no_log"):
+            parts = value.items() if isinstance(value, Mapping) else [("", value)]
+            yield from ((f"{setting}.{key}" if key else setting, str(one)) for key, one in parts)
+        elif "options" in option:
+            groups = value if option["type"] == "list" else [value]
+            for index, group in enumerate(groups):
+                below = f"{setting}[{index}]." if option["type"] == "list" else f"{setting}."
+                yield from _secrets(option["options"], group, below)
+
+
+def weak(setting: str, value: str) -> list[Problem]:
+    """Why this secret protects nothing; the secret itself is never repeated. Keys in PEM form are judged by their users."""
+    shown = value_of(value, secret=True)
+    if "-----BEGIN " in value:
+        return []
+    if PLACEHOLDER.search(value) or len(set(value)) < 5:
+        return [Problem(setting, shown, "it is a placeholder that anybody would try first", FORM)]
+    if len(value) < SHORTEST:
+        return [Problem(setting, shown, f"less than {SHORTEST} characters can be guessed", FORM)]
+    return []
