@@ -46,6 +46,11 @@ def tests_left_out(output: str) -> list[str]:
     return list(dict.fromkeys(warnings))
 
 
+def errors_of(output: str) -> list[str]:
+    """What ansible-test found wrong; installations by pip stand between these lines in its output."""
+    return re.findall(r"^ERROR: .*$", output, re.MULTILINE)
+
+
 def make_home() -> None:
     """A home folder with the bootstrap script and the user's settings of pip."""
     import ansible_test
@@ -95,9 +100,9 @@ def main(arguments: list[str]) -> int:
         for line in process.stdout or ():
             print(line, end="", flush=True)
             lines.append(line)
-    left_out = tests_left_out("".join(lines))
-    for warning in left_out:
-        print(f"Not run: {warning}", file=sys.stderr)
+    output = "".join(lines)
+    left_out = [f"NOT RUN: {warning}" for warning in tests_left_out(output)]
+    print("\n".join(["", *errors_of(output), *left_out]))
     return process.returncode or int(bool(left_out))
 
 

@@ -193,12 +193,15 @@ def compare(service: Service) -> list[Change]:
     secret = {file.dest for file in service.files if file.sensitive}
     for entry in list(wanted.values()):
         if entry.kind != "absent":
-            for parent in _missing_parents(entry.path):
-                wanted.setdefault(parent, Entry(parent, "directory", b"", 0o755, 0, 0))
+            for parent in _parents(entry.path):
+                if not os.path.isdir(parent):
+                    wanted.setdefault(parent, Entry(parent, "directory", b"", 0o755, 0, 0))
+    kept = {parent for entry in wanted.values() if entry.kind != "absent" for parent in _parents(entry.path)}
     for directory in service.directories:
         if directory.prune:
             for path in _below(directory.path):
-                wanted.setdefault(path, Entry(path))
+                if path not in kept:
+                    wanted.setdefault(path, Entry(path))
     changes = []
     for path, after in wanted.items():
         before = snapshot(path)
@@ -218,13 +221,8 @@ def _hidden(entry: Entry) -> bool:
     return entry.kind == "file" and not entry.mode & WORLD_READABLE
 
 
-def _missing_parents(path: str) -> list[str]:
-    missing = []
-    parent = os.path.dirname(path)
-    while parent not in ("", "/") and not os.path.isdir(parent):
-        missing.append(parent)
-        parent = os.path.dirname(parent)
-    return missing
+def _parents(path: str) -> list[str]:
+    return [str(parent) for parent in Path(path).parents if parent != Path("/")]
 
 
 def _below(folder: str) -> Iterable[str]:

@@ -1,12 +1,10 @@
 # Copyright: fushuma.production contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Judges a Content-Security-Policy: every rule of csp_rules it breaks, and what waivers allow of that."""
+"""Judges a Content-Security-Policy: every rule of csp_rules that it breaks."""
 
 from __future__ import annotations
 
-import datetime
 import difflib
-import ipaddress
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -26,7 +24,7 @@ from ansible_collections.fushuma.production.plugins.plugin_utils.csp_policy impo
     read,
     trusts,
 )
-from ansible_collections.fushuma.production.plugins.plugin_utils.problem import Problem, value_of
+from ansible_collections.fushuma.production.plugins.plugin_utils.problem import value_of
 
 
 @dataclass(frozen=True)
@@ -258,14 +256,6 @@ def _scheme(directive: str, source: str, at: int) -> Iterator[Finding]:
         yield _found("plain-scheme", directive, source, at, detail="everything of that scheme could run here")
 
 
-def _is_address(host: str) -> bool:
-    try:
-        ipaddress.ip_address(host.strip("[]"))
-    except ValueError:
-        return False
-    return True
-
-
 def _host(policy: Policy, directive: str, source: str, at: int) -> Iterator[Finding]:
     """A source that is a host, with or without scheme, port and path."""
     match = _HOST_SOURCE.fullmatch(source)
@@ -277,8 +267,6 @@ def _host(policy: Policy, directive: str, source: str, at: int) -> Iterator[Find
     elif host.startswith("*."):
         rule = "wildcard-host" if directive in rules.RUNS_CODE else "wildcard-subdomains"
         yield _found(rule, directive, source, at)
-    elif _is_address(host):
-        yield _found("ip-source", directive, source, at)
     if directive in _governing(policy, rules.SCRIPT[:2]):
         bypass = bypass_of(host, path, evaluates=not rules.EVAL.isdisjoint(policy[directive]))
         if bypass:
@@ -287,6 +275,10 @@ def _host(policy: Policy, directive: str, source: str, at: int) -> Iterator[Find
             yield _found("script-host", directive, source, at)
 
 
+_ADDRESS = re.compile(
+    r"(?:(?:[a-z][a-z0-9+.-]*:)?//)?(?:\[[0-9a-f:.]+\]|\d{1,3}(?:\.\d{1,3}){3})(?::(?:\d+|\*))?(?:/.*)?",
+    re.ASCII | re.IGNORECASE,
+)
 _INSECURE = re.compile(r"(?:http|ws)://", re.IGNORECASE)
 _NOTHING_IS_BEST = {"default-src": "default-open", "object-src": "object-source"}
 _KEYWORD_RULES = {**dict.fromkeys(rules.EVAL, "unsafe-eval"), "'unsafe-hashes'": "unsafe-hashes"}
@@ -313,6 +305,8 @@ def _safety(policy: Policy, directive: str, at: int) -> Iterator[Finding]:
         yield _found(_NOTHING_IS_BEST[directive], directive, source, at)
     if _INSECURE.match(source):
         yield _found("insecure-source", directive, source, at)
+    if _ADDRESS.fullmatch(source):
+        yield _found("ip-source", directive, source, at)
     ignored = _ignored(policy, directive, source)
     if ignored:
         yield _found("ignored-source", directive, source, at, detail=ignored)
@@ -378,77 +372,3 @@ def findings(policy: Mapping[str, object] | str, *, report_only: bool = False) -
         for finding in _safety(sound, directive, at)
     )
     return [*wrong, *_form(sound), *safety, *_missing(sound, report_only), *_strictness(sound)]
-
-
-# --- Waivers: what is unsafe for a reason ----------------------------------------------------------------------------
-
-WAIVER_PARTS: Mapping[str, str] = {
-    "directive": "the directive it is about, e.g. style-src-attr",
-    "source": "the source it allows, as the policy writes it, e.g. \"'unsafe-inline'\"",
-    "reason": "why the application cannot do without",
-    "owner": "who answers for it",
-    "expires": 'the last day it holds, e.g. "2030-01-31"',
-}
-
-
-def _parts(waiver: Mapping[str, object], where: str, today: datetime.date) -> Iterator[Problem]:
-    """What is wrong with a waiver by itself."""
-    for part, value in waiver.items():
-        if part not in WAIVER_PARTS:
-            yield Problem(f"{where}.{part}", value_of(value), "a waiver has no such part", ", ".join(WAIVER_PARTS))
-    for part, meaning in WAIVER_PARTS.items():
-        value = waiver.get(part)
-        if value is None or not str(value).strip():
-            written = value_of(value) if part in waiver else "missing"
-            yield Problem(f"{where}.{part}", written, "a waiver without it can never be reviewed", meaning)
-    expires = waiver.get("expires")
-    if expires:
-        try:
-            last_day = datetime.date.fromisoformat(str(expires))
-        except ValueError:
-            yield Problem(f"{where}.expires", value_of(expires), "it is no date", WAIVER_PARTS["expires"])
-        else:
-            if last_day < today:
-                yield Problem(
-                    f"{where}.expires",
-                    value_of(str(last_day)),
-                    f"it has expired, today is {today}",
-                    "a later day if the reason still holds, or remove the waiver and the source",
-                )
-
-
-def _covers(waiver: Mapping[str, object], finding: Finding) -> bool:
-    named = (str(waiver.get("directive")).lower(), canonical(str(waiver.get("source"))))
-    return rules.RULES[finding.rule].waivable and named == (finding.directive, finding.source)
-
-
-def problems(
-    policy: Mapping[str, object] | str,
-    *,
-    setting: str,
-    waivers: Sequence[Mapping[str, object]] = (),
-    today: datetime.date,
-    report_only: bool = False,
-) -> list[Problem]:
-    """Everything that has to change before a policy is sent.
-
-    setting: where the policy stands (``nginx_sites[0].csp.policy``); its waivers stand beside it
-    (``nginx_sites[0].csp.waivers``). A waiver holds every part of WAIVER_PARTS. What it names is no problem any more;
-    a waiver that is incomplete, has expired, or names nothing that needs one is a problem itself.
-    """
-    refused = [finding for finding in findings(policy, report_only=report_only) if finding.severity == "refused"]
-    beside = f"{setting.rpartition('.')[0]}.waivers".lstrip(".")
-    result: list[Problem] = []
-    for number, waiver in enumerate(waivers):
-        where = f"{beside}[{number}]"
-        result += _parts(waiver, where, today)
-        if waiver.get("directive") and waiver.get("source") and not any(_covers(waiver, one) for one in refused):
-            named = value_of({part: waiver[part] for part in ("directive", "source")})
-            result.append(
-                Problem(where, named, "the policy holds no such thing that needs a waiver", "no waiver for it")
-            )
-    for finding in refused:
-        if not any(_covers(waiver, finding) for waiver in waivers):
-            place = "" if finding.at is None else f"[{finding.at}]"
-            result.append(Problem(f"{setting}.{finding.directive}{place}", finding.value, finding.why, finding.instead))
-    return result

@@ -206,7 +206,7 @@ RULES: Mapping[str, Rule] = {
     ),
     "object-source": _unsafe("plugins are a way around script-src", "'none'"),
     "ip-source": _unsafe(
-        "browsers ignore addresses but 127.0.0.1, which is the visitor's own machine", "a name of a host"
+        "addresses match no source, but for 127.0.0.1: the visitor's own machine", "the name of a host"
     ),
     "insecure-source": _unsafe(
         "without TLS anyone on the way can change or read it", "https:// (wss:// for WebSockets)"

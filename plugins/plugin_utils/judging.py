@@ -134,7 +134,8 @@ def _exports_and_files(
     """What the role tells others, and which of its files do not render with these settings."""
     base = specs.ROLES / role
     exports: Mapping[str, Any] = {}
-    for facts in RELEASES:
+    gathered = variables.get("ansible_facts") or {}
+    for facts in [gathered] if "distribution_major_version" in gathered else RELEASES:
         known = {**variables, "ansible_facts": facts, "role_path": str(base)}
         rendering = templar.copy_with_new_env(available_variables=known)
         try:

@@ -53,9 +53,9 @@ def words_of_python(source: str) -> set[str]:
     words: set[str] = set()
     for node in ast.walk(tree):
         match node:
-            case ast.Name(id=name) | ast.Attribute(attr=name) | ast.arg(arg=name) | ast.keyword(arg=str(name)):
+            case ast.Name(id=name) | ast.Attribute(attr=name) | ast.arg(arg=name) | ast.keyword(arg=str() as name):
                 words.add(name)
-            case ast.Constant(value=str(text)) if node not in documentation:
+            case ast.Constant(value=str() as text) if node not in documentation:
                 words.update(words_of_text(text))
     return words
 

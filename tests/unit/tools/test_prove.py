@@ -67,7 +67,7 @@ def test_suites_follow_from_what_exists(tmp_path: Path) -> None:
 def test_a_roles_scenario_has_to_do_more_than_another(tmp_path: Path) -> None:
     make(tmp_path, "roles/web/meta/argument_specs.yml", "molecule/web/molecule.yml", "molecule/web/tests/test_a.py")
     make(tmp_path, "molecule/stack/molecule.yml")
-    *_, stack, web = prove.all_suites(tmp_path)
+    stack, web = prove.all_suites(tmp_path)[-2:]
     nothing = [Run(("molecule",), 0, "")]
     assert web.judge(nothing).problems == tuple(f"{step} did not run" for step in ROLE_STEPS)
     assert stack.judge(nothing).problems == ("has neither tests/test_*.py nor verify.yml", "verify did not run")

@@ -36,3 +36,8 @@ def test_a_test_left_out_is_heard_once() -> None:
         'Skipping sanity test "compile" on Python 3.8 because it could not be found.',
     ]
     assert sanity.tests_left_out("Running\n") == []
+
+
+def test_errors_are_found_between_other_lines() -> None:
+    output = "ERROR: Found 1 issue\nERROR: a.py:1:0: bad\nCollecting x\nInstalled ERROR: no\n"
+    assert sanity.errors_of(output) == ["ERROR: Found 1 issue", "ERROR: a.py:1:0: bad"]
