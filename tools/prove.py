@@ -32,6 +32,7 @@ from verdicts import (
     judge_coverage,
     judge_molecule,
     judge_pytest,
+    judge_role_pages,
 )
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -92,9 +93,13 @@ def static_suite(root: Path) -> list[Suite]:
     roles = [
         f"fushuma.production.{path.parent.parent.name}" for path in sorted(root.glob("roles/*/meta/argument_specs.yml"))
     ]
-    pages: tuple[Command, ...] = (("ansible-doc", "--type", "role", "--json", *roles),) if roles else ()
+    pages: tuple[Command, ...] = (("ansible-doc", "--type", "role", *roles),) if roles else ()
     return [
-        Suite("generated", ((PYTHON, "tools/generate.py", "--check"), *pages)),
+        Suite(
+            "generated",
+            ((PYTHON, "tools/generate.py", "--check"), *pages),
+            lambda runs: judge_all(judge_commands(runs), judge_role_pages(runs, roles)),
+        ),
         Suite(
             "lint",
             (

@@ -56,6 +56,13 @@ def ending(code: int | None) -> str:
     return "stopped, it took too long" if code is None else f"exit code {code}"
 
 
+def judge_role_pages(runs: Sequence[Run], roles: Sequence[str]) -> Verdict:
+    """The output of ansible-doc has to show every role; it succeeds also where it finds none of them."""
+    log = COLOUR.sub("", "\n".join(run.output for run in runs))
+    lost = [role for role in roles if not re.search(rf"^> ROLE: \W*{re.escape(role)}\b", log, re.MULTILINE)]
+    return Verdict(tuple(f"ansible-doc does not show {role}" for role in lost), f"{len(roles)} roles")
+
+
 def judge_pytest(runs: Sequence[Run], report: str) -> Verdict:
     """pytest has to succeed and to have run something. ``report`` is its JUnit report, "" where it left none."""
     if not report:

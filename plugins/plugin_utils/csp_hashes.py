@@ -3,7 +3,7 @@
 """What a Content-Security-Policy has to allow for a page, read from the page's built HTML.
 
 Browsers compare the hash of the text between the tags, byte for byte, after the newlines were normalised (HTML
-standard 13.2.3.5) and NUL characters replaced (13.2.5.4). So the hash is only right for the HTML as it is served.
+standard §13.2.3.5) and NUL characters replaced (§13.2.5.4). So the hash is only right for the HTML as it is served.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class HashResult:
 
     @property
     def integrity(self) -> list[str]:
-        """The hashes by which script-src can allow external scripts, also under 'strict-dynamic' (CSP3 6.7.1.1)."""
+        """The hashes by which script-src can allow external scripts, also under 'strict-dynamic' (CSP3 §6.7.1.1)."""
         return list(dict.fromkeys(source for script in self.external for source in script.integrity))
 
     @property
@@ -80,7 +80,7 @@ class HashResult:
         return sorted({script.origin for script in self.external if script.origin})
 
 
-# JavaScript MIME types (WHATWG MIME Sniffing 4.6); a script of another type is data, which CSP does not judge.
+# JavaScript MIME types (WHATWG MIME Sniffing §4.6); a script of another type is data, which CSP does not judge.
 _JAVASCRIPT = frozenset(
     {
         "application/ecmascript",
@@ -114,9 +114,9 @@ _FIXES: Mapping[str, str] = {
     "plugin": "Use <img>, <video>, <iframe> or a link",
     "meta-policy": "Remove it: the header is the one owner of the policy, and browsers enforce both",
     "self-closing": "Write the closing tag: HTML reads all that follows as its text",
-    "unclosed": "Write the closing tag: no browser runs the script as it is",
+    "unclosed": "Write its end: browsers drop it as it is",
     "foreign-markup": "Move it out of the <svg> or <math>: markup inside is read differently there",
-    "ambiguous": "Remove it: HTML reads what follows it in a way of its own",
+    "ambiguous": "Write it otherwise: HTML reads it in a way of its own, so its hash is not certain",
     "bad-integrity": "Write sha256-, sha384- or sha512- and the base64 of the file's hash",
     "blocked-script": "Allow it in script-src, by its origin or by the hash of an integrity attribute",
 }
@@ -142,7 +142,10 @@ def _kind_of_script(attributes: Mapping[str, str | None]) -> str:
     return f"text/{language}".lower() if language else "text/javascript"
 
 
-# Elements whose content is text and no markup (HTML 13.2.6.4): a <script> in a <textarea> is none.
+# Where html.parser, as old as Debian 12's, and browsers may see the end of a script or style at different places:
+# "</script/" ends one, and between "<!--" and "<script" a "</script>" does not.
+_AMBIGUOUS = re.compile(r"</(?:script|style)[\s/]|<!--.*<script", re.IGNORECASE | re.DOTALL)
+# Elements whose content is text and no markup (HTML §13.2.6.4): a <script> in a <textarea> is none.
 _TEXT_ELEMENTS = ("textarea", "title", "xmp", "iframe", "noembed", "noframes")
 
 
@@ -157,7 +160,7 @@ class _Page(HTMLParser):
         self.attributes: dict[str, str | None] = {}
         self.started = 0  # the line it started on
         self.text: list[str] = []
-        self.foreign = 0  # depth of <svg> and <math>
+        self.foreign: list[str] = []  # the <svg> and <math> we are in
 
     @property
     def line(self) -> int:
@@ -178,7 +181,7 @@ class _Page(HTMLParser):
         if tag in ("script", "style"):
             self.element, self.attributes, self.started, self.text = tag, attributes, self.line, []
         elif tag in ("svg", "math"):
-            self.foreign += 1
+            self.foreign.append(tag)
         elif tag in _TEXT_ELEMENTS and not self.foreign:
             self.set_cdata_mode(tag)
         if tag == "base" and "href" in attributes:
@@ -207,15 +210,21 @@ class _Page(HTMLParser):
         if data.startswith((">", "->")) or "--!>" in data:
             self.problem("ambiguous", "a comment that ends where browsers see an end and other readers none")
 
+    def unknown_decl(self, data: str) -> None:
+        if not self.foreign:
+            self.problem("ambiguous", "<![CDATA[ outside of <svg> and <math>")
+
     def handle_endtag(self, tag: str) -> None:
-        if tag in ("svg", "math"):
-            self.foreign = max(0, self.foreign - 1)
+        if tag in self.foreign:
+            self.foreign.remove(tag)
         if not self.element or tag != self.element:
             return
         element, self.element = self.element, ""
         text = "".join(self.text).replace("\0", "\N{REPLACEMENT CHARACTER}")
         if self.foreign and re.search(r"[<&]", text):
             self.problem("foreign-markup", f"<{element}> with markup or entities", self.started)
+        elif _AMBIGUOUS.search(text):
+            self.problem("ambiguous", f"<{element}> with a tag of its own kind in its text", self.started)
         elif element == "style":
             if (self.attributes.get("type") or "text/css").lower() == "text/css":
                 self.result.style_src.append(hash_source(text))
@@ -228,8 +237,6 @@ class _Page(HTMLParser):
             self._external(src or "")
         elif text:  # an empty script never runs; an empty style does apply
             self.result.script_src.append(hash_source(text))
-            if re.search(r"<!--.*<script", text, re.IGNORECASE | re.DOTALL):
-                self.problem("ambiguous", "<!-- and <script in a script", self.started)
             for match in _EVAL.finditer(text):
                 line = self.started + text.count("\n", 0, match.start())
                 call = re.sub(r"\s*\(.*", "", match.group(), flags=re.DOTALL)
@@ -246,9 +253,11 @@ class _Page(HTMLParser):
     def read(self, html: str) -> None:
         """Takes in a whole document, its newlines normalised."""
         self.feed(html)
-        self.close()
+        # What is still open at the end is dropped by browsers. close() would read it as something else.
         if self.element:
             self.problem("unclosed", f"<{self.element}> has no closing tag", self.started)
+        elif self.rawdata.startswith("<"):
+            self.problem("unclosed", "a tag or a comment has no end")
 
 
 def hashes(html: str) -> HashResult:
@@ -270,7 +279,7 @@ def hashes(html: str) -> HashResult:
 
 
 def _host_allowed(origin: str, source: str) -> bool:
-    """Whether a source allows the origin of a script, paths aside (CSP3 6.7.2.8, on a page served over TLS)."""
+    """Whether a source allows the origin of a script, paths aside, on a page served over TLS (CSP3 §6.7.2)."""
     scheme, _, host = origin.partition("://")
     wanted_scheme, separator, rest = source.lower().rpartition("://")
     wanted = rest.partition("/")[0]

@@ -187,7 +187,6 @@ BYPASSES: Mapping[str, tuple[str, ...]] = {
 # Of these, the ones that help an attacker only where 'unsafe-eval' is allowed as well.
 NEED_EVAL = frozenset(
     {
-        "google-analytics.com",
         "googletagmanager.com",
         "ssl.google-analytics.com",
         "www.google-analytics.com",
@@ -197,7 +196,7 @@ NEED_EVAL = frozenset(
 
 
 def _overlap(allowed: str, known: str) -> bool:
-    """Whether a source's path lets in something below a known one (CSP3 6.7.2.12: a folder ends in a slash)."""
+    """Whether a source's path lets in something below a known one (CSP3 §6.7.2: a folder ends in a slash)."""
     return allowed in ("", "/") or allowed.startswith(known) or (allowed.endswith("/") and known.startswith(allowed))
 
 

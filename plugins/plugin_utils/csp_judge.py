@@ -97,7 +97,7 @@ def _name(directive: str, sources: Sequence[str]) -> Iterator[Finding]:
 
 
 _HASH_CHARACTERS = {"sha256": 43, "sha384": 64, "sha512": 86}  # of base64 without padding
-_SHORTEST_NONCE = 22  # base64 characters that hold the 128 bits of CSP3 7.1
+_SHORTEST_NONCE = 22  # base64 characters that hold the 128 bits of CSP3 §7.1
 _FORMER_KEYWORDS = {"wasm-eval", "unsafe-hashed-attributes"}
 _BARE_KEYWORDS = {keyword.strip("'") for keyword in rules.KEYWORDS} | _FORMER_KEYWORDS
 _BARE_VALUE = re.compile(r"(?:nonce|sha256|sha384|sha512)-", re.IGNORECASE)
@@ -139,7 +139,7 @@ _HOST_SOURCE = re.compile(
 
 
 def _unparsable(source: str) -> tuple[str, str] | None:
-    """Why an unquoted source is neither a scheme nor a host of CSP3 2.3.1, and what to write; None if it is one."""
+    """Why an unquoted source is neither a scheme nor a host of CSP3 §2.3.1, and what to write; None if it is one."""
     if source in rules.BARE_SCHEMES:
         return "a scheme ends in a colon", f"{source}:"
     if SCHEME_SOURCE.fullmatch(source) or _HOST_SOURCE.fullmatch(source):
@@ -200,7 +200,7 @@ def _value(directive: str, sources: Sequence[str]) -> Iterator[Finding]:
     """What is wrong with the list as a whole, or with an item of a directive that takes no sources."""
     if directive in rules.SOURCE_LISTS and not sources:
         yield _found("empty-directive", directive, value="[]")
-    if "'none'" in sources and len(sources) > 1:
+    if "'none'" in sources and len(sources) > 1 and directive in rules.KEYWORDS["'none'"]:
         yield _found("none-with-company", directive, "'none'", sources.index("'none'"))
     if directive in VALUES:
         pattern, fewest, most, detail, replacement = VALUES[directive]
@@ -230,7 +230,7 @@ def _governing(policy: Policy, family: Iterable[str]) -> list[str]:
 
 
 def _ignored(policy: Policy, directive: str, source: str) -> str | None:
-    """Why browsers ignore a source because of another one in the same directive (CSP3 6.7.2, 6.7.3); else None."""
+    """Why browsers ignore a source because of another one in the same directive (CSP3 §6.7.2, §6.7.3); else None."""
     sources = policy[directive]
     dynamic = "'strict-dynamic'" in sources and directive in _governing(policy, rules.SCRIPT)
     if dynamic and (source in ("'self'", "'unsafe-inline'") or not source.startswith("'")):

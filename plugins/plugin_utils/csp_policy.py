@@ -18,7 +18,7 @@ NONCE = "'nonce'"
 WHITESPACE = "\t\n\f\r "  # ASCII whitespace as the Infra standard defines it
 
 DIRECTIVE_NAME = re.compile(r"[A-Za-z0-9-]+", re.ASCII)
-# What a value may hold: visible ASCII (CSP3 2.2.1) without the two characters that separate directives and policies,
+# What a value may hold: visible ASCII (CSP3 §2.2.1) without the two characters that separate directives and policies,
 # and without the three that end or change a string in nginx's double quotes.
 SOURCE = re.compile(r"[!#%-+\--:<-\[\]-~]+", re.ASCII)
 NONCE_VALUE = re.compile(r"[A-Za-z0-9+/_-]+={0,2}", re.ASCII)
@@ -26,10 +26,10 @@ NONCE_VARIABLE = re.compile(r"\$(?:\w+|\{\w+\})", re.ASCII)
 NONCE_SOURCE = re.compile(r"'nonce-[A-Za-z0-9+/_-]+={0,2}'", re.ASCII)
 HASH_SOURCE = re.compile(r"'(sha256|sha384|sha512)-([A-Za-z0-9+/_-]+={0,2})'", re.ASCII)
 SCHEME_SOURCE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:", re.ASCII)
-_CASED_KEYWORD = re.compile(r"'(nonce|sha256|sha384|sha512)-", re.ASCII | re.IGNORECASE)
+_CASED_KEYWORD = re.compile(r"'(nonce|sha\d+|md5)-", re.ASCII | re.IGNORECASE)
 
 _DEFAULT = ("default-src",)
-# Where a browser looks when a fetch directive is missing (CSP3 6.8.3).
+# Where a browser looks when a fetch directive is missing (CSP3 §6.8.3).
 FALLBACKS: Mapping[str, tuple[str, ...]] = {
     "default-src": (),
     "child-src": _DEFAULT,
@@ -51,7 +51,7 @@ FALLBACKS: Mapping[str, tuple[str, ...]] = {
 
 
 def canonical(source: str) -> str:
-    """A source as browsers compare it: keywords, schemes and names of algorithms match in any case (CSP3 2.3.1)."""
+    """A source as browsers compare it: keywords, schemes and names of algorithms match in any case (CSP3 §2.3.1)."""
     cased = _CASED_KEYWORD.match(source)
     if cased:
         return cased.group().lower() + source[cased.end() :]
@@ -70,7 +70,7 @@ def trusts(sources: Sequence[str]) -> bool:
 
 
 def allows_inline(sources: Sequence[str]) -> bool:
-    """Whether 'unsafe-inline' stands among them and has an effect: what ends it is listed in CSP3 6.7.3.2."""
+    """Whether 'unsafe-inline' stands among them and has an effect: what ends it is listed in CSP3 §6.7.3.2."""
     return "'unsafe-inline'" in sources and "'strict-dynamic'" not in sources and not trusts(sources)
 
 
@@ -106,7 +106,7 @@ def header(policy: Mapping[str, Sequence[str]], *, nonce: str | None = None) -> 
 
 
 def read(text: str) -> tuple[Policy, list[str], list[str]]:
-    """A header's value as browsers read it (CSP3 2.2.1), and what they drop without a word.
+    """A header's value as browsers read it (CSP3 §2.2.1), and what they drop without a word.
 
     Returns the policy, the names of directives that came again (the first wins), and the directives dropped because
     they are not ASCII. Commas separate policies in a header; ``text`` is one policy, so they stay where they are.
@@ -143,7 +143,7 @@ def _joined(sources: Sequence[str], more: Sequence[str]) -> list[str]:
 
 
 def merge(policy: Mapping[str, Sequence[str]], additions: Mapping[str, Sequence[str]]) -> Policy:
-    """The policy with more sources; nothing it allowed is lost, and merging twice changes nothing.
+    """The policy with more sources; no directive loses one but 'none', and merging twice changes nothing.
 
     - 'none' goes when something joins it.
     - A fetch directive the policy leaves to its fallback starts with the sources of that fallback, so that a hash

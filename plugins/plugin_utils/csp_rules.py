@@ -178,7 +178,6 @@ RULES: Mapping[str, Rule] = {
     "empty-directive": _invalid("without a source it blocks everything, which 'none' says plainly", "[\"'none'\"]"),
     "unexpected-value": _invalid("{directive} {detail}", "{replacement}"),
     "bad-source": _invalid("it is no source expression of CSP Level 3 ({detail})", "{replacement}"),
-    "ignored-in-report-only": _invalid("a report-only policy ignores {directive}", "it in the enforced policy"),
     "unreported": _invalid(
         "a report-only policy without report-uri does nothing", "where reports go, e.g. [/csp-report]"
     ),
@@ -223,6 +222,7 @@ RULES: Mapping[str, Rule] = {
     "no-strict-dynamic": _hint("lists of hosts are often bypassed", "hashes or 'nonce' with 'strict-dynamic'"),
     "shown-from-anywhere": _hint("content from any host can carry data out of the page", "the hosts that are needed"),
     "wildcard-subdomains": _hint("every subdomain is allowed", "the hosts that are needed"),
+    "ignored-in-report-only": _hint("a report-only policy ignores {directive}", "it in the enforced policy"),
     "no-inline-fallback": _hint(
         "browsers of CSP level 1 run no inline script", "nothing: they lack today's TLS anyway"
     ),

@@ -96,6 +96,10 @@ def test_defaults_read_well(tmp_path: Path) -> None:
     )
 
 
+def test_keys_keep_their_order() -> None:
+    assert generate.to_yaml({"x": {"b": 1, "a": 2}}) == "x:\n  b: 1\n  a: 2\n"
+
+
 def test_lists_are_indented_and_repeated_values_written_out() -> None:
     shared = ["a"]
     assert generate.to_yaml({"x": shared, "y": shared}) == "x:\n  - a\ny:\n  - a\n"

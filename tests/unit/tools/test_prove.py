@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import prove
@@ -114,6 +115,14 @@ def test_each_judge_sees_only_the_output_of_its_own_run(runner: Runner, logs: Pa
     for text in ("old", "new"):
         prove.run_suite(Suite("a", (python(f"print('{text}')"),), judge), runner)
     assert seen == ["old\n", "new\n"]
+
+
+def test_a_report_of_an_earlier_run_is_not_believed(runner: Runner, logs: Path, tmp_path: Path) -> None:
+    make(tmp_path, "tests/a/test_a.py")
+    [suite] = prove.pytest_suite(tmp_path, "a", (), needs_hosts=False)
+    (logs / "tests-a.xml").write_text("<testsuites><testcase classname='a' name='b' /></testsuites>")
+    [row] = prove.run_suite(replace(suite, commands=(python("pass"),)), runner)
+    assert (row.outcome, row.reason) == ("failed", "pytest left no report")
 
 
 def test_a_suite_without_its_program_is_skipped_by_name(runner: Runner) -> None:
@@ -255,6 +264,12 @@ def test_an_interrupt_ends_all_and_starts_no_more(runner: Runner, tmp_path: Path
     thread.join()
     wait_for(lambda: not any(alive(pid) for pid in family(names)))
     assert not (prove.LOGS / "b.log").exists()
+
+
+def test_a_stopped_runner_starts_nothing(runner: Runner, logs: Path) -> None:
+    runner.stop()
+    with pytest.raises(KeyboardInterrupt):
+        runner.run(python("pass"), logs / "x.log")
 
 
 def test_colours_and_foreign_locales_are_kept_out() -> None:

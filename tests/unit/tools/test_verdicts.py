@@ -18,6 +18,7 @@ from verdicts import (
     judge_coverage,
     judge_molecule,
     judge_pytest,
+    judge_role_pages,
 )
 
 GOOD = Run(("/venv/bin/pytest", "tests"), 0, "")
@@ -41,6 +42,12 @@ def test_all_commands_have_to_succeed() -> None:
 
 def test_a_command_is_named_by_its_first_words() -> None:
     assert describe(("/a/b/python", "-m", "pytest", "tests/unit", "--junitxml=x")) == "python -m pytest tests/unit"
+
+
+def test_a_role_ansible_doc_does_not_show_is_found() -> None:
+    run = Run(("ansible-doc",), 0, "> ROLE: \x1b[1mns.name.web\x1b[0m (/x)\n\n> ROLE: *ns.name.redis2* (/x)\n")
+    assert judge_role_pages([run], ["ns.name.web"]) == Verdict(note="1 roles")
+    assert judge_role_pages([run], ["ns.name.redis"]).problems == ("ansible-doc does not show ns.name.redis",)
 
 
 def test_a_skipped_test_is_named_with_its_reason() -> None:

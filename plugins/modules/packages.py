@@ -1,0 +1,90 @@
+#!/usr/bin/python
+# Copyright: fushuma.production contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: packages
+short_description: Have Debian packages installed, at the price of a look where they are
+version_added: 0.1.0
+description:
+  - Looks which of the packages are missing, and has M(ansible.builtin.apt) install just those. Where none is missing, apt is not
+    even started, which is what nearly every run of a converged host comes to.
+  - The package lists are fetched anew when they are missing or older than an hour, and only when something is installed.
+options:
+  names:
+    description: The packages.
+    type: list
+    elements: str
+    required: true
+attributes:
+  check_mode:
+    support: full
+    description: Says what would be installed, on a host without package lists too.
+  diff_mode:
+    support: full
+    description: Names the packages.
+  platform:
+    support: full
+    platforms: debian
+    description: Debian and what is made from it.
+seealso:
+  - module: ansible.builtin.apt
+author:
+  - fushuma.production contributors (@fushuma)
+"""
+
+EXAMPLES = r"""
+- name: Install nginx
+  fushuma.production.packages:
+    names: [nginx, openssl]
+"""
+
+RETURN = r"""
+missing:
+  description: The packages that were installed, or in check mode would be.
+  type: list
+  elements: str
+  returned: always
+lists_stale:
+  description: Whether the package lists are missing or old.
+  type: bool
+  returned: always
+"""
+
+import time
+from pathlib import Path
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.fushuma.production.plugins.module_utils.journal import run
+
+LISTS = Path("/var/lib/apt/lists")
+LISTS_LAST = 3600  # seconds
+
+
+def missing(names: list[str]) -> list[str]:
+    """Those of the packages that are not installed whole."""
+    shown = run(["dpkg-query", "--show", "--showformat", "${Package} ${db:Status-Status}\n", *names])
+    installed = {line.split()[0] for line in shown.output.splitlines() if line.endswith(" installed")}
+    return [name for name in names if name.partition(":")[0] not in installed]
+
+
+def lists_stale(folder: Path, now: float) -> bool:
+    """Whether apt has no package lists, or old ones. The folder's own time says nothing: images are made without lists."""
+    # apt moves the folder's time on with every update, lists that are still current keep theirs.
+    return not any(folder.glob("*Packages*")) or now - folder.stat().st_mtime > LISTS_LAST
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={"names": {"type": "list", "elements": "str", "required": True}},
+        supports_check_mode=True,
+    )
+    wanted = missing(module.params["names"])
+    stale = bool(wanted) and lists_stale(LISTS, time.time())
+    diff = {"before": "", "after": "".join(f"{name}\n" for name in wanted), "after_header": "packages"}
+    module.exit_json(changed=bool(wanted), missing=wanted, lists_stale=stale, diff=diff if wanted else {})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,98 @@
+# Copyright: fushuma.production contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""`make demo`: a throw-away host, everything of site.yml on it, and a page to open."""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import ssl
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import yaml
+from testhosts import host, inventory
+from testhosts.cli import main as testhosts
+from testhosts.common import shown
+
+ROOT = Path(__file__).resolve().parent.parent
+INVENTORY = ROOT / "inventories" / "demo"
+CONNECTION = INVENTORY / "host_vars" / "demo" / "connection.yml"
+SECRETS = INVENTORY / ".secrets"
+NAME, RELEASE = "demo", "13"
+HTTPS_PORT = 8443
+URL = f"https://localhost:{HTTPS_PORT}/"
+ANSWER_SECONDS = 30.0
+
+
+def up() -> int:
+    """Boot the host, converge it, see that it answers, and say what runs; returns the exit code."""
+    started = time.monotonic()
+    failed = testhosts(["up", f"{NAME}:{RELEASE}", "--publish", f"{HTTPS_PORT}:443"])
+    if failed:
+        return failed
+    CONNECTION.parent.mkdir(parents=True, exist_ok=True)
+    CONNECTION.write_text("---\n" + yaml.safe_dump(inventory.variables(host.record_of(NAME)), sort_keys=False))
+    print("Running playbooks/site.yml ...", flush=True)
+    playbook = [Path(sys.executable).with_name("ansible-playbook"), "-i", INVENTORY, "playbooks/site.yml"]
+    converged = subprocess.run(playbook, cwd=ROOT, check=False).returncode
+    if converged:
+        print(
+            "The playbook failed; its words stand above. `make demo` goes on from here, `make demo-down` removes all."
+        )
+        return converged
+    wrong = wait_for_answer()
+    if wrong:
+        print(f"{URL} does not answer as it should: {wrong}")
+        return 1
+    print(summary(time.monotonic() - started))
+    return 0
+
+
+def wait_for_answer() -> str:
+    """Empty once the page answers; else why it does not."""
+    trusting = ssl.create_default_context()
+    trusting.check_hostname = False
+    trusting.verify_mode = ssl.CERT_NONE  # the demo's certificate is its own
+    deadline = time.monotonic() + ANSWER_SECONDS
+    while True:
+        try:
+            with urllib.request.urlopen(URL, timeout=5, context=trusting) as answer:
+                return "" if answer.status == 200 else f"status {answer.status}"
+        except (urllib.error.URLError, OSError) as error:
+            if time.monotonic() > deadline:
+                return str(error)
+        time.sleep(0.2)
+
+
+def summary(seconds: float) -> str:
+    """What now runs, how to open it, where its secrets lie and how to remove it."""
+    ssh = f".venv/bin/python tools/testhosts exec {NAME} -- bash"
+    rows = [
+        ("runs", f"Debian {RELEASE} with nginx: TLS, HTTP/2, a strict CSP, one site, in {seconds:.0f} s"),
+        ("open", f"{URL} (on 127.0.0.1; the certificate is self-signed, so the browser asks once)"),
+        ("figures", f"{URL}status, user operator, password in {shown(SECRETS)}/status-operator"),
+        ("secrets", f"{shown(SECRETS)}/ (made on this machine, ignored by git)"),
+        ("run again", ".venv/bin/ansible-playbook -i inventories/demo playbooks/site.yml"),
+        ("look inside", ssh),
+        ("remove", "make demo-down"),
+    ]
+    return "\n" + "\n".join(f"  {name:<12} {text}" for name, text in rows) + "\n"
+
+
+def down() -> int:
+    """Remove the host, how it was reached and its secrets."""
+    failed = testhosts(["down", NAME])
+    shutil.rmtree(CONNECTION.parent, ignore_errors=True)
+    shutil.rmtree(SECRETS, ignore_errors=True)
+    return failed
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description="The demo host.")
+    parser.add_argument("action", choices=["up", "down"])
+    sys.exit({"up": up, "down": down}[parser.parse_args().action]())
