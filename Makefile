@@ -37,7 +37,7 @@ docs: $(VENV)/controller  ## Generate the roles' defaults and pages from their a
 	@$(BIN)/python tools/generate.py
 
 clean:  ## Remove the virtual environment and all caches
-	rm -rf $(VENV) .cache .pytest_cache
+	rm -rf $(VENV) .cache .hypothesis .pytest_cache
 
 venv: $(VENV)/developer  ## Make the virtual environment with all that `make test` needs
 

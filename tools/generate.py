@@ -27,6 +27,7 @@ SOURCE = "meta/argument_specs.yml by tools/generate.py; do not edit"
 PAGE_HEADER = f"<!-- Generated from {SOURCE}. -->"
 TABLE = re.compile(r"(<!-- roles -->\n).*?(<!-- /roles -->)", re.DOTALL)
 WIDTH = 118
+YAML_WIDTH = 90  # PyYAML ends a line behind the word that crosses it
 LONGEST_DEFAULT = 80
 
 # Ansible's argument types and the Python types a default of each may have; a template is text for any of them.
@@ -220,8 +221,9 @@ class _Dumper(yaml.SafeDumper):
 
 
 def _represent_text(dumper: _Dumper, text: str) -> yaml.ScalarNode:
-    """Text of several lines as a block, any other as PyYAML sees fit."""
-    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style="|" if "\n" in text else None)
+    """Text of several lines as a block, text that starts with a quote in the other quotes, any other as it comes."""
+    style = "|" if "\n" in text else '"' if text.startswith("'") else None
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
 
 
 _Dumper.add_representer(str, _represent_text)
@@ -229,7 +231,7 @@ _Dumper.add_representer(str, _represent_text)
 
 def to_yaml(value: object) -> str:
     """``value`` as YAML in block style, in the order given."""
-    return yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=WIDTH)
+    return yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=YAML_WIDTH)
 
 
 def plain(text: str) -> str:

@@ -208,6 +208,8 @@ class Runner:
             finally:
                 end_group(process)
                 self._running.discard(process)
+        if self._stopped:
+            raise KeyboardInterrupt
         return Run(command, code, log.read_bytes()[start:].decode(errors="replace"))
 
     def _start(self, command: Command, output: int) -> subprocess.Popen[bytes]:
@@ -352,7 +354,7 @@ def table(results: Sequence[Result]) -> str:
 
 
 def stop_like_interrupt(_number: int, _frame: object) -> None:
-    """Let every polite end take the way of Ctrl-C."""
+    """Let every polite end take the way of Ctrl-C, also where the shell has it ignored."""
     raise KeyboardInterrupt
 
 
@@ -367,7 +369,7 @@ def main(arguments: Sequence[str]) -> int:
         print("\n".join(suite.name for suite in suites))
         return 0
     chosen = select(suites, options.only) if options.only else suites
-    for number in (signal.SIGTERM, signal.SIGHUP):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, stop_like_interrupt)
     LOGS.mkdir(parents=True, exist_ok=True)
     runner = Runner(environment_for(Path(PYTHON).parent, os.environ))

@@ -101,9 +101,7 @@ _JUDGED = _JAVASCRIPT | {"module", "importmap", "speculationrules"}
 _HANDLER = re.compile(r"on[a-z]+", re.ASCII)
 _URL_ATTRIBUTES = frozenset({"action", "data", "formaction", "href", "src", "xlink:href"})
 _JAVASCRIPT_URL = re.compile(r"[\x00-\x20]*j[\t\n\r]*" + r"[\t\n\r]*".join("avascript:"), re.IGNORECASE)
-_EVAL = re.compile(
-    r"(?<![\w$.])(?P<call>eval\s*\(|new\s+Function\s*\()|(?<![\w$])(?P<timer>set(?:Timeout|Interval)\s*\(\s*[\"'`])"
-)
+_EVAL = re.compile(r"(?<![\w$.])(?:eval|new\s+Function)\s*\(|(?<![\w$])set(?:Timeout|Interval)\s*\(\s*[\"'`]")
 
 _FIXES: Mapping[str, str] = {
     "event-handler": "Call addEventListener in a script instead",
@@ -113,10 +111,9 @@ _FIXES: Mapping[str, str] = {
     "base": "Remove it and write absolute paths, or allow its address in base-uri",
     "plugin": "Use <img>, <video>, <iframe> or a link",
     "meta-policy": "Remove it: the header is the one owner of the policy, and browsers enforce both",
-    "self-closing": "Write the closing tag: HTML reads all that follows as its text",
-    "unclosed": "Write its end: browsers drop it as it is",
+    "unclosed": "Write its end: browsers run no script that has none",
     "foreign-markup": "Move it out of the <svg> or <math>: markup inside is read differently there",
-    "ambiguous": "Write it otherwise: HTML reads it in a way of its own, so its hash is not certain",
+    "ambiguous": "Write it otherwise: between the two, </script> does not end a script, so its hash is not certain",
     "bad-integrity": "Write sha256-, sha384- or sha512- and the base64 of the file's hash",
     "blocked-script": "Allow it in script-src, by its origin or by the hash of an integrity attribute",
 }
@@ -142,15 +139,18 @@ def _kind_of_script(attributes: Mapping[str, str | None]) -> str:
     return f"text/{language}".lower() if language else "text/javascript"
 
 
-# Where html.parser, as old as Debian 12's, and browsers may see the end of a script or style at different places:
-# "</script/" ends one, and between "<!--" and "<script" a "</script>" does not.
-_AMBIGUOUS = re.compile(r"</(?:script|style)[\s/]|<!--.*<script", re.IGNORECASE | re.DOTALL)
+_AMBIGUOUS = re.compile(r"<!--.*<script", re.IGNORECASE | re.DOTALL)
+_COMMENT = re.compile(r"<!--(?:-?>|.*?--!?>)", re.DOTALL)  # HTML §13.2.5.43 and what follows it
 # Elements whose content is text and no markup (HTML §13.2.6.4): a <script> in a <textarea> is none.
-_TEXT_ELEMENTS = ("textarea", "title", "xmp", "iframe", "noembed", "noframes")
+_TEXT_ELEMENTS = frozenset({"script", "style", "textarea", "title", "xmp", "iframe", "noembed", "noframes"})
 
 
 class _Page(HTMLParser):
-    """Collects one document into a HashResult."""
+    """Collects one document into a HashResult.
+
+    Where a comment and the text of an element end is decided here as browsers do: html.parser reads some of it
+    differently, and not the same in every release of Python.
+    """
 
     def __init__(self, result: HashResult, first_line: int = 1) -> None:
         super().__init__(convert_charrefs=True)
@@ -159,7 +159,8 @@ class _Page(HTMLParser):
         self.element = ""  # the <script> or <style> we are in
         self.attributes: dict[str, str | None] = {}
         self.started = 0  # the line it started on
-        self.text: list[str] = []
+        self.text = ""  # its content
+        self.opened = ""  # the element of text that has just been opened
         self.foreign: list[str] = []  # the <svg> and <math> we are in
 
     @property
@@ -170,21 +171,19 @@ class _Page(HTMLParser):
         self.result.problems.append(PageProblem(line or self.line, kind, found, _FIXES[kind]))
 
     def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        if tag in ("script", "style") and not self.foreign:
-            self.problem("self-closing", f"<{tag}/> does not close itself")
         self.handle_starttag(tag, attrs)
-        self.handle_endtag(tag)
+        if self.foreign:  # outside of <svg> and <math> no element closes itself
+            self.opened = ""
+            self.handle_endtag(tag)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         attributes = dict(reversed(attrs))  # the first of two attributes of one name counts
         self._judge_attributes(tag, attributes)
         if tag in ("script", "style"):
-            self.element, self.attributes, self.started, self.text = tag, attributes, self.line, []
+            self.element, self.attributes, self.started, self.text = tag, attributes, self.line, ""
         elif tag in ("svg", "math"):
             self.foreign.append(tag)
-        elif tag in _TEXT_ELEMENTS and not self.foreign:
-            self.set_cdata_mode(tag)
-        if tag == "base" and "href" in attributes:
+        elif tag == "base" and "href" in attributes:
             self.problem("base", f"<base href={attributes['href']!r}>")
         elif tag in ("object", "embed"):
             self.problem("plugin", f"<{tag}>")
@@ -192,6 +191,8 @@ class _Page(HTMLParser):
             self.problem("meta-policy", "<meta http-equiv=Content-Security-Policy>")
         elif tag == "iframe" and attributes.get("srcdoc"):
             _Page(self.result, self.line).read(attributes["srcdoc"] or "")  # it inherits the page's policy
+        if tag in _TEXT_ELEMENTS and (tag == self.element or not self.foreign):
+            self.opened = tag
 
     def _judge_attributes(self, tag: str, attributes: Mapping[str, str | None]) -> None:
         for name, value in attributes.items():
@@ -202,17 +203,27 @@ class _Page(HTMLParser):
             elif name in _URL_ATTRIBUTES and _JAVASCRIPT_URL.match(value or ""):
                 self.problem("javascript-url", f"<{tag}> has a javascript: URL in {name}")
 
-    def handle_data(self, data: str) -> None:
-        if self.element:
-            self.text.append(data)
+    def parse_starttag(self, i: int) -> int:
+        """Reads a tag and, if it opens an element of text, that text. Returns where to go on, -1 if it has no end."""
+        end = super().parse_starttag(i)
+        tag, self.opened = self.opened, ""
+        if not tag:
+            return end
+        self.clear_cdata_mode()
+        closing = re.compile(rf"</{tag}(?=[\t\n\f\r />])", re.IGNORECASE).search(self.rawdata, end)
+        self.text = self.rawdata[end : closing.start()] if closing else ""
+        return closing.start() if closing else len(self.rawdata)
 
-    def handle_comment(self, data: str) -> None:
-        if data.startswith((">", "->")) or "--!>" in data:
-            self.problem("ambiguous", "a comment that ends where browsers see an end and other readers none")
+    def parse_comment(self, i: int, report: bool = True) -> int:
+        """Passes over a comment. Returns where to go on, -1 if it has no end."""
+        match = _COMMENT.match(self.rawdata, i)
+        return match.end() if match else -1
 
-    def unknown_decl(self, data: str) -> None:
-        if not self.foreign:
-            self.problem("ambiguous", "<![CDATA[ outside of <svg> and <math>")
+    def parse_html_declaration(self, i: int) -> int:
+        """Passes over what starts with ``<!``; sections such as <![CDATA[ exist in <svg> and <math> only."""
+        if self.rawdata.startswith("<![", i) and not self.foreign:
+            return self.parse_bogus_comment(i, report=False)
+        return super().parse_html_declaration(i)
 
     def handle_endtag(self, tag: str) -> None:
         if tag in self.foreign:
@@ -220,11 +231,9 @@ class _Page(HTMLParser):
         if not self.element or tag != self.element:
             return
         element, self.element = self.element, ""
-        text = "".join(self.text).replace("\0", "\N{REPLACEMENT CHARACTER}")
+        text = self.text.replace("\0", "\N{REPLACEMENT CHARACTER}")
         if self.foreign and re.search(r"[<&]", text):
             self.problem("foreign-markup", f"<{element}> with markup or entities", self.started)
-        elif _AMBIGUOUS.search(text):
-            self.problem("ambiguous", f"<{element}> with a tag of its own kind in its text", self.started)
         elif element == "style":
             if (self.attributes.get("type") or "text/css").lower() == "text/css":
                 self.result.style_src.append(hash_source(text))
@@ -237,6 +246,8 @@ class _Page(HTMLParser):
             self._external(src or "")
         elif text:  # an empty script never runs; an empty style does apply
             self.result.script_src.append(hash_source(text))
+            if _AMBIGUOUS.search(text):
+                self.problem("ambiguous", "<!-- and <script in the text of a script", self.started)
             for match in _EVAL.finditer(text):
                 line = self.started + text.count("\n", 0, match.start())
                 call = re.sub(r"\s*\(.*", "", match.group(), flags=re.DOTALL)
@@ -283,7 +294,7 @@ def _host_allowed(origin: str, source: str) -> bool:
     scheme, _, host = origin.partition("://")
     wanted_scheme, separator, rest = source.lower().rpartition("://")
     wanted = rest.partition("/")[0]
-    if source in ("*", origin, f"{scheme}:"):
+    if source in (origin, f"{scheme}:") or (source == "*" and host):
         return True
     if separator and wanted_scheme != scheme:
         return False
@@ -296,7 +307,7 @@ def _script_allowed(script: ExternalScript, sources: Sequence[str]) -> bool:
     if "'strict-dynamic'" in sources:
         return False
     if not script.origin:
-        return "'self'" in sources
+        return not {"'self'", "*", "https:"}.isdisjoint(sources)
     return any(_host_allowed(script.origin, source) for source in sources)
 
 
@@ -308,7 +319,11 @@ def page_problems(page: HashResult, policy: Mapping[str, Sequence[str]]) -> list
 
     def governing(directive: str) -> list[str]:
         name = effective(policy, directive)
-        return ["*"] if name is None else [canonical(source) for source in policy[name]]
+        return (
+            ["*", "'unsafe-inline'", "'unsafe-eval'"]
+            if name is None
+            else [canonical(source) for source in policy[name]]
+        )
 
     def allowed(kind: str) -> bool:
         if kind in _INLINE_DIRECTIVES:

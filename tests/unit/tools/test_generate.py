@@ -100,6 +100,14 @@ def test_keys_keep_their_order() -> None:
     assert generate.to_yaml({"x": {"b": 1, "a": 2}}) == "x:\n  b: 1\n  a: 2\n"
 
 
+def test_quotes_and_long_texts_stay_readable() -> None:
+    assert generate.to_yaml({"x": "'none'"}) == "x: \"'none'\"\n"
+    text = "accelerometer=(), " * 20
+    lines = generate.to_yaml({"x": text}).splitlines()
+    assert max(map(len, lines)) <= 120
+    assert yaml.safe_load("\n".join(lines)) == {"x": text}
+
+
 def test_lists_are_indented_and_repeated_values_written_out() -> None:
     shared = ["a"]
     assert generate.to_yaml({"x": shared, "y": shared}) == "x:\n  - a\ny:\n  - a\n"

@@ -1,0 +1,198 @@
+# Copyright: fushuma.production contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""`make bench`: how long things take, as ratios and differences within one run on one machine.
+
+Compared runs take turns, and medians are shown, so that whatever else the machine does falls on both sides.
+"""
+
+from __future__ import annotations
+
+import re
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+WORK = ROOT / ".cache" / "bench"
+ANSIBLE = str(Path(sys.executable).with_name("ansible-playbook"))
+TESTHOSTS = [sys.executable, str(ROOT / "tools" / "testhosts")]
+RELEASES = ("12", "13")
+ROUNDS = 5
+LOAD_SECONDS = 4
+PACKAGES = ["nginx", "openssl"]
+
+SITE = """
+    nginx_sites:
+      - name: localhost
+        certificate: {{source: selfsigned}}
+        content: {root}/tools/demo_site
+        immutable: [/assets/]
+"""
+BASE_PLAY = """
+- hosts: "{{ target }}"
+  gather_subset: [min]
+  tasks:
+    - name: Ping
+      ansible.builtin.ping:
+"""
+ROLE_PLAY = """
+- hosts: "{{{{ target }}}}"
+  gather_subset: [min]
+  vars:{site}  roles:
+    - fushuma.production.nginx
+"""
+# Debian's nginx as its package brings it, beside ours on the same host, with one TLS server for the same file.
+PLAIN_PORT = 8444
+PLAIN_NGINX = r"""
+apt-get install -qq -y wrk > /dev/null
+cd /tmp && apt-get download -qq nginx-common && dpkg-deb -x nginx-common_*.deb plain
+cd plain/etc/nginx && mkdir -p sites-enabled modules-enabled && rm -f sites-enabled/*
+sed -i 's#/etc/nginx/#/tmp/plain/etc/nginx/#; s#/run/nginx.pid#/run/plain.pid#; s#/var/log/nginx/#/var/log/nginx/plain-#' nginx.conf
+cat > sites-enabled/tls <<END
+server {
+    listen 127.0.0.1:%d ssl;
+    server_name localhost;
+    ssl_certificate /etc/nginx/certificates/localhost/chain.pem;
+    ssl_certificate_key /etc/nginx/certificates/localhost/key.pem;
+    $(grep -hE '^ *ssl_(ciphers|ecdh_curve) ' /etc/nginx/nginx.conf)
+    root /var/www/localhost;
+}
+END
+nginx -c /tmp/plain/etc/nginx/nginx.conf
+"""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table: what was measured, the two figures, how they compare, and the bar."""
+
+    what: str
+    ours: str
+    other: str
+    compared: str
+    bar: str
+    held: bool
+
+
+def run(argv: Sequence[str]) -> str:
+    """A program's output; its words and an end if it fails."""
+    done = subprocess.run(argv, capture_output=True, text=True, cwd=ROOT, check=False)
+    if done.returncode:
+        sys.exit(f"{' '.join(argv)} failed:\n{done.stdout[-3000:]}\n{done.stderr[-1000:]}")
+    return done.stdout
+
+
+def timed(argv: Sequence[str]) -> float:
+    started = time.monotonic()
+    run(argv)
+    return time.monotonic() - started
+
+
+def inside(host: str, script: str) -> str:
+    return run([*TESTHOSTS, "exec", host, "--", "sh", "-c", script])
+
+
+def boot(*hosts: str) -> None:
+    run([*TESTHOSTS, "up", *hosts])
+    (WORK / "hosts.yml").write_text(run([*TESTHOSTS, "inventory", *(host.split(":")[0] for host in hosts)]))
+
+
+def play(name: str, host: str) -> list[str]:
+    return [ANSIBLE, "-i", str(WORK / "hosts.yml"), str(WORK / name), "-e", f"target={host}"]
+
+
+def in_turns(first: Callable[[], float], second: Callable[[], float], rounds: int = ROUNDS) -> tuple[float, float]:
+    """The medians of two measurements that take turns."""
+    pairs = [(first(), second()) for _round in range(rounds)]
+    return statistics.median(one for one, _other in pairs), statistics.median(other for _one, other in pairs)
+
+
+def requests_per_second(host: str, port: int) -> float:
+    load = f"wrk -t1 -c32 -d{LOAD_SECONDS}s https://localhost:{port}/assets/page.css"
+    shown = inside(host, load)
+    if "Non-2xx" in shown:
+        sys.exit(f"{host}: port {port} does not answer with the file:\n{shown}")
+    return float(re.search(r"Requests/sec:\s+([\d.]+)", shown)[1])  # type: ignore[index]
+
+
+def first_converge(release: str) -> Row:
+    """A bare host to a served site, against a bare installation of the same packages on its twin."""
+    role, bare = f"bench{release}", f"benchplain{release}"
+    ours = timed(play("role.yml", role))
+    install = f"apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends {' '.join(PACKAGES)}"
+    other = timed([*TESTHOSTS, "exec", bare, "--", "sh", "-c", install])
+    ratio = ours / other
+    return Row(
+        f"first converge, Debian {release} (against apt-get install)",
+        f"{ours:.1f} s",
+        f"{other:.1f} s",
+        f"{ratio:.2f} x",
+        "1.5 x",
+        ratio <= 1.5,
+    )
+
+
+def no_change(release: str) -> Row:
+    """A run that changes nothing, against a play that gathers facts and pings the same host."""
+    host = f"bench{release}"
+    run(play("role.yml", host))
+    ours, other = in_turns(lambda: timed(play("role.yml", host)), lambda: timed(play("base.yml", host)))
+    return Row(
+        f"no-change run of nginx, Debian {release} (against facts and ping)",
+        f"{ours:.2f} s",
+        f"{other:.2f} s",
+        f"+{ours - other:.2f} s",
+        "+1.5 s",
+        ours - other <= 1.5,
+    )
+
+
+def throughput(release: str) -> Row:
+    """TLS requests a second, against Debian's default nginx with the same file and ciphers."""
+    host = f"bench{release}"
+    inside(host, PLAIN_NGINX % PLAIN_PORT)
+    for port in (443, PLAIN_PORT):
+        requests_per_second(host, port)
+    ours, other = in_turns(lambda: requests_per_second(host, 443), lambda: requests_per_second(host, PLAIN_PORT), 7)
+    ratio = ours / other
+    return Row(
+        f"TLS requests a second, Debian {release} (against Debian's default nginx)",
+        f"{ours:.0f}",
+        f"{other:.0f}",
+        f"{ratio:.3f} x",
+        "0.95 x",
+        ratio >= 0.95,
+    )
+
+
+def table(rows: Sequence[Row]) -> str:
+    lines = [("", "ours", "other", "compared", "bar", "")]
+    lines += [(row.what, row.ours, row.other, row.compared, row.bar, "holds" if row.held else "MISSED") for row in rows]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
+    return "\n".join("  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)) for line in lines)
+
+
+def main() -> int:
+    WORK.mkdir(parents=True, exist_ok=True)
+    (WORK / "base.yml").write_text(BASE_PLAY)
+    (WORK / "role.yml").write_text(ROLE_PLAY.format(site=SITE.format(root=ROOT)))
+    names = [f"{kind}{release}:{release}" for release in RELEASES for kind in ("bench", "benchplain")]
+    boot(*names)
+    rows = []
+    try:
+        for measure in (first_converge, no_change, throughput):
+            for release in RELEASES:
+                print(f"{measure.__name__.replace('_', ' ')}, Debian {release} ...", flush=True)
+                rows.append(measure(release))
+    finally:
+        run([*TESTHOSTS, "down", *(name.split(":")[0] for name in names)])
+    print("\n" + table(rows))
+    return 0 if all(row.held for row in rows) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
