@@ -180,28 +180,30 @@ class Finished:
     output: str
 
 
-def run(argv: Sequence[str]) -> Finished:
+def run(argv: Sequence[str], timeout: float | None = None) -> Finished:
     """Run a program to its end; one that cannot be started or is stuck counts as failed, never as an exception."""
+    seconds = COMMAND_TIMEOUT if timeout is None else timeout
     try:
-        done = subprocess.run(
+        # AnsibleModule.run_command is not there when a timer or the boot runs this file.
+        done = subprocess.run(  # pylint: disable=ansible-bad-function
             list(argv),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            timeout=COMMAND_TIMEOUT,
+            timeout=seconds,
             check=False,
             env={**os.environ, "LC_ALL": "C"},
         )
     except OSError as error:
         return Finished(argv, 127, f"{argv[0]}: {error.strerror}")
     except subprocess.TimeoutExpired:
-        return Finished(argv, 124, f"{argv[0]} did not end within {COMMAND_TIMEOUT} s")
+        return Finished(argv, 124, f"{argv[0]} did not end within {seconds} s")
     return Finished(argv, done.returncode, done.stdout.decode("utf-8", "replace").strip())
 
 
-def must(argv: Sequence[str]) -> None:
+def must(argv: Sequence[str], timeout: float | None = None) -> None:
     """Run a program that has to succeed."""
-    done = run(argv)
+    done = run(argv, timeout)
     if done.code:
         raise TransactionError(f"`{' '.join(argv)}` failed ({done.code}): {done.output}")
 
@@ -377,10 +379,9 @@ def main(arguments: Sequence[str]) -> int:
         store = Store(name, options.state)
         with store.locked():
             complaints += store.restore(activate=not options.boot)
-    for complaint in complaints:
-        print(complaint, file=sys.stderr)
+    sys.stderr.write("".join(f"{complaint}\n" for complaint in complaints))
     return 1 if complaints else 0
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    raise SystemExit(main(sys.argv[1:]))

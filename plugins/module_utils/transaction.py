@@ -190,6 +190,7 @@ def _ids(owned: File | Directory) -> tuple[int, int]:
 def compare(service: Service) -> list[Change]:
     """The paths that do not stand as they shall, parents and pruned ones included."""
     wanted = {entry.path: entry for entry in wanted_entries(service)}
+    files = {file.dest for file in service.files}
     secret = {file.dest for file in service.files if file.sensitive}
     for entry in list(wanted.values()):
         if entry.kind != "absent":
@@ -207,13 +208,19 @@ def compare(service: Service) -> list[Change]:
         before = snapshot(path)
         if before == after:
             continue
-        if before.kind != after.kind and "directory" in (before.kind, after.kind) and "absent" not in (
-            before.kind,
-            after.kind,
-        ):
-            raise TransactionError(f"{path} is a {before.kind} where a {after.kind} is wanted; move it away first")
+        if _conflict(before, after) or (path in files and before.kind == "directory"):
+            raise TransactionError(f"{path} is a {before.kind} where {_demand(after)} is wanted; move it away first")
         changes.append(Change(before, after, path in secret or _hidden(before) or _hidden(after)))
     return changes
+
+
+def _conflict(before: Entry, after: Entry) -> bool:
+    kinds = {before.kind, after.kind}
+    return len(kinds) == 2 and "directory" in kinds and "absent" not in kinds
+
+
+def _demand(after: Entry) -> str:
+    return "nothing" if after.kind == "absent" else f"a {after.kind}"
 
 
 def _hidden(entry: Entry) -> bool:

@@ -160,7 +160,6 @@ options:
         description: A program that ends with 0, as an argv.
         type: list
         elements: str
-        default: []
       socket:
         description: A Unix socket through which O(probe[].http) is asked.
         type: path
@@ -288,7 +287,7 @@ DIRECTORY_SPEC = {
 PROBE_SPEC = {
     "tcp": {"type": "str"},
     "http": {"type": "str"},
-    "exec": {"type": "list", "elements": "str", "default": []},
+    "exec": {"type": "list", "elements": "str"},
     "socket": {"type": "path"},
     "status": {"type": "int", "default": 200},
     "body": {"type": "str", "default": ""},
@@ -352,7 +351,7 @@ def service_from(params: dict[str, Any]) -> Service:
         on_change=params["on_change"],
         enabled=params["enabled"],
         running=params["state"] == "started",
-        probes=[Probe(**probe) for probe in params["probe"]],
+        probes=[Probe(**{key: value for key, value in probe.items() if value is not None}) for probe in params["probe"]],
         probe_timeout=params["probe_timeout"],
         confirm_within=params["confirm_within"],
     )

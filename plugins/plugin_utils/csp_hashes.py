@@ -153,7 +153,7 @@ class _Page(HTMLParser):
     """
 
     def __init__(self, result: HashResult, first_line: int = 1) -> None:
-        super().__init__(convert_charrefs=True)
+        super().__init__()
         self.result = result
         self.before = first_line - 1
         self.element = ""  # the <script> or <style> we are in

@@ -360,7 +360,7 @@ def findings(policy: Mapping[str, object] | str, *, report_only: bool = False) -
     if isinstance(policy, str):
         parsed, repeated, dropped = read(policy)
         found = [_found("duplicate-directive", name, value=value_of(parsed[name])) for name in repeated]
-        found += [_found("not-ascii", text.split()[0].lower(), value=value_of(text)) for text in dropped]
+        found += [_found("not-ascii", text.partition(" ")[0].lower(), value=value_of(text)) for text in dropped]
         # A nonce in a header that was sent is as it should be; whether it changes, one header does not tell.
         return found + [one for one in findings(parsed, report_only=report_only) if one.rule != "static-nonce"]
     sound, wrong = _sound(policy)

@@ -133,12 +133,11 @@ def parse(text: str) -> Policy:
 
 
 def _joined(sources: Sequence[str], more: Sequence[str]) -> list[str]:
-    inline_allowed = allows_inline(sources)
-    result = list(dict.fromkeys(sources))
-    for source in map(canonical, more):
-        is_hash = HASH_SOURCE.fullmatch(source) is not None
-        if source not in result and not (is_hash and inline_allowed):
-            result.append(source)
+    added = [canonical(source) for source in more]
+    others = [source for source in added if not HASH_SOURCE.fullmatch(source)]
+    if allows_inline([*sources, *others]):
+        added = others
+    result = list(dict.fromkeys([*sources, *added]))
     return [source for source in result if source != "'none'"] or result[:1]
 
 

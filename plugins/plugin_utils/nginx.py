@@ -7,8 +7,7 @@ from __future__ import annotations
 import datetime
 import ipaddress
 import re
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,19 +20,29 @@ Settings = Mapping[str, Any]
 CONTENT_LIMIT = 8 * 1024 * 1024  # bytes; it travels with every run
 NONCE_PLACEHOLDER_LENGTH = 16
 HSTS_PRELOAD_AGE = 31536000  # seconds; the least that hstspreload.org takes
+LONGEST_TEXT = 4000  # characters; nginx reads its configuration through a buffer of 4096 (NGX_CONF_BUFFER)
 
 SIZE = re.compile(r"[1-9]\d*[kKmMgG]?|0")
-DURATION = re.compile(r"(\d+(ms|[smhdwMy]))+|\d+")
+# Units in falling order, each once, as ngx_parse_time takes them where milliseconds count.
+DURATION = re.compile(r"(?=\d)(\d+w)?(\d+d)?(\d+h)?(\d+m)?(\d+s)?(\d+ms)?|\d+")
+TIMEOUT = re.compile(rf"(?=.*[1-9])({DURATION.pattern})")
 RATE = re.compile(r"[1-9]\d*r/[sm]")
 HOST_NAME = re.compile(r"(?=.{1,253}$)([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)*[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
-HEADER_NAME = re.compile(r"[A-Za-z0-9!#%&'*+.^_`|~-]+")
-# Visible ASCII without what ends or changes a string in nginx's double quotes.
-HEADER_VALUE = re.compile(r"[ !#%-\[\]-~]*")
+HEADER_NAME = re.compile(r"[A-Za-z][A-Za-z0-9-]*")
+# Visible ASCII without what stands for something else in nginx's strings; quotes are escaped by the templates.
+HEADER_VALUE = re.compile(r"[ -#%-\[\]-~]*")
 LOCATION = re.compile(r"(= )?/[A-Za-z0-9/._~@:+-]*")
+HOST_PATH = re.compile(r"/[A-Za-z0-9/._~@:+-]*")
+FILE_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")
+USER = re.compile(r"[A-Za-z0-9._@-]+")
 PLACEHOLDER = re.compile(r"[A-Za-z0-9_-]+")
 SERVER = re.compile(r"unix:/[A-Za-z0-9/._-]+|(\[[0-9a-fA-F:]+\]|[A-Za-z0-9.-]+):(\d{1,5})")
 URL = re.compile(r"(https?://[^\s\"$;{}\\]+|/[^\s\"$;{}\\]*)")
+UNSAFE_TEXT = set('"$\\\n\r')
 PUBLIC_ONLY = "a name that the world's DNS knows, or another source: selfsigned or files"
+# Names that no public authority certifies: RFC 6761, RFC 6762, RFC 8375, and ICANN's resolution on .internal.
+PRIVATE_NAMES = ("example", "home.arpa", "internal", "invalid", "local", "localhost", "test")
+PRIVATE_NAMES += ("example.com", "example.net", "example.org")
 
 OWN_OPTIONS = {
     "content-security-policy": "nginx_csp or the site's csp.policy",
@@ -41,11 +50,27 @@ OWN_OPTIONS = {
     "reporting-endpoints": "the site's csp.report",
     "strict-transport-security": "nginx_hsts",
 }
+# A second copy of these confuses clients, or ends the connection.
+WRITTEN_BY_NGINX = {
+    "cache-control",
+    "connection",
+    "content-encoding",
+    "content-length",
+    "content-type",
+    "date",
+    "etag",
+    "last-modified",
+    "location",
+    "server",
+    "transfer-encoding",
+}
 
 FORMS: Mapping[str, tuple[re.Pattern[str], str, str]] = {
     "size": (SIZE, "it is no size that nginx knows", 'for example "10m", in k, m or g'),
-    "duration": (DURATION, "it is no duration that nginx knows", 'for example "30s", in ms, s, m, h or d'),
+    "duration": (DURATION, "it is no duration that nginx knows", 'for example "1m30s", in w, d, h, m, s and ms'),
+    "timeout": (TIMEOUT, "nginx knows no such time to wait", 'for example "1m30s", in w, d, h, m, s and ms'),
     "rate": (RATE, "it is no rate that nginx knows", 'for example "10r/s" or "100r/m"'),
+    "root": (HOST_PATH, "it is no absolute path that nginx can have in its configuration", 'for example "/srv/www"'),
 }
 
 
@@ -64,9 +89,13 @@ def _form(kind: str, setting: str, value: str | None) -> Iterator[Problem]:
         yield Problem(setting, value_of(value), why, instead)
 
 
-def _port(setting: str, value: int) -> Iterator[Problem]:
-    if not 1 <= value <= 65535:
-        yield Problem(setting, value_of(value), "ports go from 1 to 65535", "a port in that range")
+def _at_least(least: int, setting: str, value: int, why: str, instead: str) -> Iterator[Problem]:
+    if value < least:
+        yield Problem(setting, value_of(value), why, instead)
+
+
+def _burst(setting: str, value: int) -> Iterator[Problem]:
+    yield from _at_least(0, setting, value, "it counts requests", "0 or more")
 
 
 def _network(setting: str, value: str) -> Iterator[Problem]:
@@ -78,27 +107,19 @@ def _network(setting: str, value: str) -> Iterator[Problem]:
 
 def _server_problems(settings: Settings) -> Iterator[Problem]:
     for name in ("nginx_http_port", "nginx_https_port", "nginx_public_https_port", "nginx_status_port"):
-        yield from _port(name, settings[name])
-    for name in ("nginx_client_timeout", "nginx_keepalive_timeout"):
-        yield from _form("duration", name, settings[name])
+        if not 1 <= settings[name] <= 65535:
+            yield Problem(name, value_of(settings[name]), "ports go from 1 to 65535", "a port in that range")
+    yield from _form("timeout", "nginx_client_timeout", settings["nginx_client_timeout"])
+    yield from _form("duration", "nginx_keepalive_timeout", settings["nginx_keepalive_timeout"])
     for number, network in enumerate(settings["nginx_trusted_proxies"]):
         yield from _network(f"nginx_trusted_proxies[{number}]", network)
-    for number, address in enumerate(settings["nginx_listen_addresses"]):
-        try:
-            if ipaddress.ip_address(address.strip("[]")).version == 6 and not address.startswith("["):
-                raise ValueError("IPv6 stands in brackets")
-        except ValueError as error:
-            setting = f"nginx_listen_addresses[{number}]"
-            yield Problem(setting, value_of(address), f"nginx cannot listen there ({error})", '"0.0.0.0" or "[::]"')
-    if not settings["nginx_worker_connections"] > 0:
-        yield Problem(
-            "nginx_worker_connections",
-            value_of(settings["nginx_worker_connections"]),
-            "without connections nothing is served",
-            "for example 4096",
-        )
+    yield from _listen_problems(settings["nginx_listen_addresses"])
+    connections = settings["nginx_worker_connections"]
+    why = "without connections nothing is served"
+    yield from _at_least(1, "nginx_worker_connections", connections, why, "for example 4096")
     yield from _header_problems("nginx_headers", settings["nginx_headers"])
     yield from _hsts_problems(settings["nginx_hsts"])
+    yield from _shape_problems("nginx_csp", settings["nginx_csp"])
     acme = settings["nginx_acme"]
     if not acme["directory"].startswith("https://"):
         why = "an ACME directory is only trusted over TLS"
@@ -108,24 +129,61 @@ def _server_problems(settings: Settings) -> Iterator[Problem]:
         yield Problem("nginx_acme.renew_at", value_of(acme["renew_at"]), why, "a part from 0.1 to 0.9, such as 0.66")
 
 
+def _listen_problems(addresses: list[str]) -> Iterator[Problem]:
+    if not addresses:
+        yield Problem("nginx_listen_addresses", "[]", "nobody could connect", '["0.0.0.0", "[::]"]')
+    for number, address in enumerate(addresses):
+        setting = f"nginx_listen_addresses[{number}]"
+        try:
+            version = ipaddress.ip_address(address.strip("[]")).version
+            if address != (f"[{address.strip('[]')}]" if version == 6 else address.strip("[]")):
+                raise ValueError("IPv6 stands in brackets, IPv4 does not")
+        except ValueError as error:
+            yield Problem(setting, value_of(address), f"nginx cannot listen there ({error})", '"0.0.0.0" or "[::]"')
+        if address in addresses[:number]:
+            yield Problem(setting, value_of(address), "it stands there twice", "each address once")
+
+
 def _hsts_problems(hsts: Mapping[str, Any]) -> Iterator[Problem]:
-    if hsts["max_age"] < 0:
-        yield Problem("nginx_hsts.max_age", value_of(hsts["max_age"]), "it counts seconds", "0 or more")
+    yield from _at_least(0, "nginx_hsts.max_age", hsts["max_age"], "it counts seconds", "0 or more")
     if hsts["preload"] and (hsts["max_age"] < HSTS_PRELOAD_AGE or not hsts["include_subdomains"]):
         why = "browsers take only sites with include_subdomains and a max_age of a year into their lists"
-        yield Problem("nginx_hsts.preload", "true", why, f"max_age {HSTS_PRELOAD_AGE} and include_subdomains true beside it")
+        form = f"max_age {HSTS_PRELOAD_AGE} or more and include_subdomains true beside it"
+        yield Problem("nginx_hsts.preload", "true", why, form)
 
 
 def _header_problems(setting: str, headers: Mapping[str, Any]) -> Iterator[Problem]:
+    seen: dict[str, str] = {}
     for name, value in headers.items():
-        where = f"{setting}.{name}"
-        if name.lower() in OWN_OPTIONS:
-            yield Problem(where, value_of(value), "this header has an option of its own", OWN_OPTIONS[name.lower()])
+        where, lower = f"{setting}.{name}", name.lower()
+        if lower in OWN_OPTIONS:
+            yield Problem(where, value_of(value), "this header has an option of its own", OWN_OPTIONS[lower])
+        elif lower in WRITTEN_BY_NGINX:
+            why = "nginx or the application writes this header for each response"
+            yield Problem(where, value_of(value), why, "no such header here")
         elif not HEADER_NAME.fullmatch(name):
             yield Problem(where, value_of(name), "it is no header name (RFC 9110 §5.1)", "letters, digits and hyphens")
-        elif not HEADER_VALUE.fullmatch(str(value if value is not None else "")):
-            why = 'a header cannot hold a line break, and nginx\'s strings no `"`, `$` or backslash'
-            yield Problem(where, value_of(value), why, "the value without these")
+        elif lower in seen:
+            why = f"{seen[lower]} is the same header (RFC 9110 §5.1)"
+            yield Problem(where, value_of(value), why, "one of the two")
+        else:
+            yield from _header_value_problems(where, value)
+        seen.setdefault(lower, name)
+
+
+def _header_value_problems(setting: str, value: object) -> Iterator[Problem]:
+    if isinstance(value, (bool, list, Mapping)):
+        yield Problem(setting, value_of(value), "a header holds one line of text", "that line, in quotes")
+    elif value is not None and not HEADER_VALUE.fullmatch(str(value)):
+        why = "a header is one line of ASCII, and nginx's strings hold no $ and no backslash"
+        yield Problem(setting, value_of(value), why, "the value without these")
+    elif len(str(value)) > LONGEST_TEXT:
+        yield _too_long(setting, str(value), "a shorter value")
+
+
+def _too_long(setting: str, text: str, instead: str) -> Problem:
+    shown = f"a header of {len(text)} characters"
+    return Problem(setting, shown, f"nginx takes {LONGEST_TEXT} in one text of its configuration", instead)
 
 
 def _name_problems(settings: Settings) -> Iterator[Problem]:
@@ -133,14 +191,25 @@ def _name_problems(settings: Settings) -> Iterator[Problem]:
     for number, site in enumerate(settings["nginx_sites"]):
         places.append((f"nginx_sites[{number}].name", site["name"]))
         places += [(f"nginx_sites[{number}].aliases[{i}]", alias) for i, alias in enumerate(site["aliases"])]
-    counted = Counter(name for _setting, name in places)
+    first: dict[str, str] = {}
     for setting, name in places:
-        if not HOST_NAME.fullmatch(name):
-            yield Problem(setting, value_of(name), "it is no host name in lower case (RFC 1123)", 'for example "www.fushuma.com"')
-        if counted[name] > 1:
-            first = next(place for place, other in places if other == name)
-            if setting != first:
-                yield Problem(setting, value_of(name), f"{first} has the same name", "a name of its own")
+        form = 'for example "www.fushuma.com"'
+        if _is_address(name):
+            why = "TLS clients never name an IP address (RFC 6066 §3), so nobody would reach the site"
+            yield Problem(setting, value_of(name), why, form)
+        elif not HOST_NAME.fullmatch(name):
+            yield Problem(setting, value_of(name), "it is no host name in lower case (RFC 1123)", form)
+        if name in first:
+            yield Problem(setting, value_of(name), f"{first[name]} has the same name", "a name of its own")
+        first.setdefault(name, setting)
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ipaddress.ip_address(name.strip("[]"))
+    except ValueError:
+        return False
+    return True
 
 
 def _site_problems(settings: Settings, site: Mapping[str, Any]) -> Iterator[Problem]:
@@ -152,21 +221,34 @@ def _site_problems(settings: Settings, site: Mapping[str, Any]) -> Iterator[Prob
             "what answers its requests must be one thing",
             "exactly one of root, content and upstream",
         )
+    yield from _form("root", "root", site["root"])
+    if not FILE_NAME.fullmatch(site["index"]):
+        yield Problem("index", value_of(site["index"]), "it is no name of a file", 'for example "index.html"')
     yield from _form("size", "body_size", site["body_size"])
     yield from _form("rate", "rate", site["rate"])
+    yield from _burst("burst", site["burst"])
     yield from _header_problems("headers", site["headers"])
     if site["upstream"]:
         yield from _upstream_problems("upstream", site["upstream"])
+        yield from _unread_problems(site)
     if site["content"]:
         yield from _content_problems(site)
-    for number, prefix in enumerate(site["immutable"]):
-        if not LOCATION.fullmatch(prefix) or not prefix.endswith("/"):
-            yield Problem(f"immutable[{number}]", value_of(prefix), "it is no path prefix", 'for example "/assets/"')
+    yield from _immutable_problems(site)
     yield from _location_problems(site)
-    yield from _certificate_problems(site)
+    yield from _certificate_problems(settings, site)
     yield from _csp_problems(settings, site)
     if site["security_txt"]:
         yield from _security_txt_problems(site["security_txt"])
+
+
+def _unread_problems(site: Mapping[str, Any]) -> Iterator[Problem]:
+    """What only sites of files have, asked of one whose answers come from elsewhere."""
+    instead = "it for a site with root or content"
+    if site["immutable"]:
+        why = "how long answers of an upstream are kept, the application says"
+        yield Problem("immutable", value_of(site["immutable"]), why, instead)
+    if site["single_page"] and not any(place["root"] for place in site["locations"]):
+        yield Problem("single_page", "true", "the upstream answers all paths", instead)
 
 
 def _upstream_problems(setting: str, upstream: Mapping[str, Any]) -> Iterator[Problem]:
@@ -178,15 +260,14 @@ def _upstream_problems(setting: str, upstream: Mapping[str, Any]) -> Iterator[Pr
             why = "it is no address with a port"
             yield Problem(f"{setting}.servers[{number}]", value_of(server), why, 'for example "127.0.0.1:3000"')
     for name in ("connect_timeout", "read_timeout", "send_timeout"):
-        yield from _form("duration", f"{setting}.{name}", upstream[name])
-    if upstream["keepalive"] < 1:
-        why = "each request would open a connection of its own"
-        yield Problem(f"{setting}.keepalive", value_of(upstream["keepalive"]), why, "1 or more, such as 16")
+        yield from _form("timeout", f"{setting}.{name}", upstream[name])
+    why = "each request would open a connection of its own"
+    yield from _at_least(1, f"{setting}.keepalive", upstream["keepalive"], why, "1 or more, such as 16")
 
 
 def _content_problems(site: Mapping[str, Any]) -> Iterator[Problem]:
     folder = Path(site["content"])
-    if not folder.is_dir():
+    if not folder.is_absolute() or not folder.is_dir():
         why = "there is no such folder on the controller"
         yield Problem("content", value_of(str(folder)), why, "the absolute path of the built files")
         return
@@ -198,42 +279,78 @@ def _content_problems(site: Mapping[str, Any]) -> Iterator[Problem]:
         yield Problem("content", value_of(str(folder)), why, "root, and have a deployment fill that folder")
 
 
+def _immutable_problems(site: Mapping[str, Any]) -> Iterator[Problem]:
+    taken = [place["path"] for place in site["locations"]]
+    for number, prefix in enumerate(site["immutable"]):
+        where = f"immutable[{number}]"
+        if not HOST_PATH.fullmatch(prefix) or not prefix.endswith("/") or prefix == "/":
+            yield Problem(where, value_of(prefix), "it is no path prefix", 'for example "/assets/"')
+        elif prefix in (*taken, *site["immutable"][:number]):
+            yield Problem(where, value_of(prefix), "the same prefix has another rule", "it in one place")
+
+
 def _location_problems(site: Mapping[str, Any]) -> Iterator[Problem]:
-    counted = Counter(place["path"] for place in site["locations"])
+    paths: list[str] = []
     for number, place in enumerate(site["locations"]):
         where = f"locations[{number}]"
         path = place["path"]
         if not LOCATION.fullmatch(path):
-            yield Problem(f"{where}.path", value_of(path), "it is no path", 'a prefix "/api/" or an exact path "= /metrics"')
-        if counted[path] > 1 and path in (other["path"] for other in site["locations"][:number]):
-            yield Problem(f"{where}.path", value_of(path), "another location has the same path", "one location with all of it")
+            why = "it is no path"
+            yield Problem(f"{where}.path", value_of(path), why, 'a prefix "/api/" or an exact path "= /metrics"')
+        if path in paths:
+            why = "another location has the same path"
+            yield Problem(f"{where}.path", value_of(path), why, "one location with all of it")
+        paths.append(path)
         if path.lstrip("= ") in (model.REPORT_PATH, "/.well-known/security.txt", "/"):
-            why = "the site itself answers there"
-            yield Problem(f"{where}.path", value_of(path), why, "the site's own options (csp, security_txt, upstream)")
-        actions = [name for name in ("upstream", "root", "redirect", "status") if place[name]]
-        if len(actions) > 1:
-            why = f"it is to do {' and '.join(actions)} at once"
-            yield Problem(where, value_of(path), why, "one of them, or none to be served as the site is")
-        if place["upstream"]:
-            yield from _upstream_problems(f"{where}.upstream", place["upstream"])
-        if place["redirect"] and not URL.fullmatch(place["redirect"]):
-            why = "it is no URL or path that nginx can redirect to"
-            yield Problem(f"{where}.redirect", value_of(place["redirect"]), why, 'for example "/new" or "https://…"')
-        if place["status"] and not 200 <= place["status"] <= 599:
-            yield Problem(f"{where}.status", value_of(place["status"]), "it is no HTTP status", "for example 404")
-        yield from _form("size", f"{where}.body_size", place["body_size"])
-        yield from _form("rate", f"{where}.rate", place["rate"])
-        for index, network in enumerate(place["allow"]):
-            yield from _network(f"{where}.allow[{index}]", network)
+            why, form = "the site itself answers there", "the site's own options (csp, security_txt, upstream)"
+            yield Problem(f"{where}.path", value_of(path), why, form)
+        yield from (problem.under(where) for problem in _place_problems(place))
 
 
-def _certificate_problems(site: Mapping[str, Any]) -> Iterator[Problem]:
+def _place_problems(place: Mapping[str, Any]) -> Iterator[Problem]:
+    actions = [name for name in ("upstream", "root", "redirect", "status") if place[name] is not None]
+    if len(actions) > 1:
+        why = f"it is to do {' and '.join(actions)} at once"
+        yield Problem("", value_of(place["path"]), why, "one of them, or none to be served as the site is")
+    ready = {"redirect", "status"} & set(actions)
+    limits = [name for name in ("allow", "users", "rate", "body_size") if place[name]]
+    if ready and limits:
+        why = f"nginx sends a {ready.pop()} before it looks at {' and '.join(limits)}"
+        yield Problem("", value_of(place["path"]), why, "one of the two")
+    if place["upstream"]:
+        yield from _upstream_problems("upstream", place["upstream"])
+    yield from _form("root", "root", place["root"])
+    if place["redirect"] is not None and not URL.fullmatch(place["redirect"]):
+        why = "it is no URL or path that nginx can redirect to"
+        yield Problem("redirect", value_of(place["redirect"]), why, 'for example "/new" or "https://…"')
+    if place["status"] is not None:
+        yield from _status_problems(place["status"])
+    yield from _form("size", "body_size", place["body_size"])
+    yield from _form("rate", "rate", place["rate"])
+    yield from _burst("burst", place["burst"])
+    for index, network in enumerate(place["allow"]):
+        yield from _network(f"allow[{index}]", network)
+    for name in place["users"]:
+        if not USER.fullmatch(name):
+            why = "a line of the file of passwords cannot hold it"
+            yield Problem("users", value_of(name), why, "letters, digits and . _ @ -")
+
+
+def _status_problems(status: int) -> Iterator[Problem]:
+    if 300 <= status <= 399:
+        yield Problem("status", value_of(status), "a redirect needs a target", "redirect, with the URL or path")
+    elif not 200 <= status <= 599:
+        yield Problem("status", value_of(status), "it is no HTTP status", "for example 404")
+
+
+def _certificate_problems(settings: Settings, site: Mapping[str, Any]) -> Iterator[Problem]:
     certificate = site["certificate"]
     names = [site["name"], *site["aliases"]]
     if certificate["source"] == "files":
         for part in ("chain", "key"):
             if not certificate[part]:
-                yield Problem(f"certificate.{part}", "missing", "source is files", "it in PEM form, the key from a vault")
+                form = "it in PEM form, the key from a vault"
+                yield Problem(f"certificate.{part}", "missing", "source is files", form)
         if certificate["chain"] and certificate["key"]:
             yield from pem.pair_problems(certificate["chain"], certificate["key"], names, _now())
         return
@@ -241,39 +358,90 @@ def _certificate_problems(site: Mapping[str, Any]) -> Iterator[Problem]:
         if certificate[part]:
             why = f"source is {certificate['source']}, so nobody reads it"
             yield Problem(f"certificate.{part}", "given", why, "source files, or leave it away")
-    if certificate["source"] == "acme":
+    # An authority that needs a bundle of its own is a private one, and may certify whatever it likes.
+    if certificate["source"] == "acme" and not settings["nginx_acme"]["ca_bundle"]:
         for name in names:
-            if "." not in name or name.rsplit(".", 1)[1] in ("localhost", "local", "internal", "test", "invalid", "example"):
+            if "." not in name or f".{name}".endswith(tuple(f".{ending}" for ending in PRIVATE_NAMES)):
                 why = f"no public authority certifies {name}"
                 yield Problem("certificate.source", '"acme"', why, PUBLIC_ONLY)
 
 
 def _csp_problems(settings: Settings, site: Mapping[str, Any]) -> Iterator[Problem]:
     options = site["csp"]
-    missing = [page for page in options["html"] if not Path(page).exists()]
-    for page in missing:
-        yield Problem("csp.html", value_of(page), "there is no such file on the controller", "the path of built HTML")
+    unread = list(_page_problems(site))
+    shapes = [
+        *_shape_problems("csp.policy", options["policy"]),
+        *_shape_problems("csp.report_only", options["report_only"]),
+    ]
+    yield from (*unread, *shapes)
+    if shapes or any(_shape_problems("nginx_csp", settings["nginx_csp"])):
+        return
     yield from _nonce_problems(settings, site)
-    if missing or (site["content"] and not Path(site["content"]).is_dir()):
+    if unread:
         return
     policy = model.site_policy(settings, site)
-    yield from csp.problems(policy, setting="csp.policy", waivers=options["waivers"], today=_now().date())
+    today = _now().date()
+    found = list(csp.problems(policy, setting="csp.policy", waivers=options["waivers"], today=today))
     if options["report_only"]:
-        trial = model.report_only_policy(settings, site) or {}
-        yield from csp.problems(trial, setting="csp.report_only", today=_now().date(), report_only=True)
-    for page in model.html_files(site):
-        for one in csp.page_problems(csp.hashes(page.read_text("utf-8")), policy):
-            yield Problem(f"csp of {page.name}, line {one.line}", "blocked", one.found, f"it so: {one.fix}")
+        trial = model.site_policy(settings, site, options["report_only"])
+        found += csp.problems(trial, setting="csp.report_only", today=today, report_only=True)
+    yield from found or _length_problems(settings, site)
+    for path in model.html_files(site):
+        for one in csp.page_problems(model.page(path), policy):
+            yield Problem(f"csp of {path}, line {one.line}", "blocked", one.found, f"it so: {one.fix}")
+
+
+def _shape_problems(setting: str, policy: Mapping[str, Any]) -> Iterator[Problem]:
+    """What keeps a policy from being merged with another at all."""
+    for finding in csp.findings(policy):
+        if finding.rule == "shape":
+            place = "" if finding.at is None else f"[{finding.at}]"
+            yield Problem(f"{setting}.{finding.directive}{place}", finding.value, finding.why, finding.instead)
+
+
+def _page_problems(site: Mapping[str, Any]) -> Iterator[Problem]:
+    """Pages whose inline parts cannot be read."""
+    for page in site["csp"]["html"]:
+        if not Path(page).exists():
+            why = "there is no such file on the controller"
+            yield Problem("csp.html", value_of(page), why, "the path of built HTML")
+    for path in model.html_files(site):
+        try:
+            model.page(path)
+        except UnicodeDecodeError as error:
+            why = f"it is no UTF-8 ({error.reason} at byte {error.start}), and nginx would say that it is"
+            yield Problem("csp.html", value_of(str(path)), why, "the page in UTF-8")
+        except OSError as error:
+            yield Problem("csp.html", value_of(str(path)), f"nobody can read it ({error.strerror})", "a readable file")
+
+
+def _length_problems(settings: Settings, site: Mapping[str, Any]) -> Iterator[Problem]:
+    """Policies that nginx could not take. Only a policy without problems has a header at all."""
+    asked = _asks_for_nonce(settings, site)
+    if asked and not site["csp"]["nonce_placeholder"]:
+        return
+    for name, value in model.policy_headers(settings, site).items():
+        if len(value) > LONGEST_TEXT:
+            setting = "csp.report_only" if name.endswith("Report-Only") else "csp.policy"
+            yield _too_long(setting, value, "fewer hashes: move inline scripts and styles into files")
+
+
+def _asks_for_nonce(settings: Settings, site: Mapping[str, Any]) -> bool:
+    policies: Iterable[csp.Policy] = (
+        {**settings["nginx_csp"], **site["csp"]["policy"]},
+        site["csp"]["report_only"],
+    )
+    return any("'nonce'" in sources for policy in policies for sources in policy.values())
 
 
 def _nonce_problems(settings: Settings, site: Mapping[str, Any]) -> Iterator[Problem]:
     placeholder = site["csp"]["nonce_placeholder"]
-    policies = ({**settings["nginx_csp"], **site["csp"]["policy"]}, site["csp"]["report_only"])
-    asked = any("'nonce'" in sources for policy in policies for sources in policy.values())
+    asked = _asks_for_nonce(settings, site)
     shown = value_of(placeholder or "", secret=True)
     if asked and not placeholder:
         why = "a policy asks for 'nonce', and nobody writes nonces into the pages"
-        yield Problem("csp.nonce_placeholder", "missing", why, "the random text the application writes where nonces belong")
+        form = "the random text the application writes where nonces belong"
+        yield Problem("csp.nonce_placeholder", "missing", why, form)
     elif placeholder and not asked:
         why = "no directive of the policy asks for 'nonce'"
         yield Problem("csp.nonce_placeholder", shown, why, "\"'nonce'\" in script-src, or no placeholder")
@@ -284,26 +452,34 @@ def _nonce_problems(settings: Settings, site: Mapping[str, Any]) -> Iterator[Pro
 
 
 def _security_txt_problems(options: Mapping[str, Any]) -> Iterator[Problem]:
+    if not options["contact"]:
+        yield Problem("security_txt.contact", "[]", "it is what the file is for", 'for example ["mailto:security@…"]')
     for number, contact in enumerate(options["contact"]):
         if not contact.startswith(("mailto:", "https://", "tel:")):
             why = "a contact is a URI (RFC 9116 §2.5.3)"
             yield Problem(f"security_txt.contact[{number}]", value_of(contact), why, 'for example "mailto:security@…"')
-    checks: list[tuple[Callable[[datetime.datetime], bool], str]] = [
-        (lambda when: when <= _now(), "it has passed, so nobody may trust the file"),
-        (lambda when: when > _now() + datetime.timedelta(days=366), "RFC 9116 §2.5.5 recommends less than a year"),
-    ]
-    try:
-        expires = datetime.datetime.fromisoformat(options["expires"])
-        wrong = [why for fails, why in checks if fails(expires)]
-    except (ValueError, TypeError):
-        wrong = ["it is no time with a zone (RFC 3339)"]
-    if wrong:
+    if options["policy"] and not options["policy"].startswith("https://"):
+        why = "a policy is read over TLS (RFC 9116 §2.5.7)"
+        yield Problem("security_txt.policy", value_of(options["policy"]), why, "its https:// URL")
+    why = _why_not_until(options["expires"])
+    if why:
         form = f'for example "{(_now() + datetime.timedelta(days=300)).strftime("%Y-%m-%dT00:00:00Z")}"'
-        yield Problem("security_txt.expires", value_of(options["expires"]), wrong[0], form)
+        yield Problem("security_txt.expires", value_of(options["expires"]), why, form)
     for name in ("policy", "languages", "contact"):
-        texts = options[name] if isinstance(options[name], list) else [options[name] or ""]
-        if any(set('"$\\\n') & set(text) for text in texts):
-            yield Problem(f"security_txt.{name}", value_of(options[name]), "nginx cannot serve such a text", "it without quotes and $")
+        if UNSAFE_TEXT & set("".join(options[name] or "")):
+            why = "nginx cannot serve such a text"
+            yield Problem(f"security_txt.{name}", value_of(options[name]), why, "it without quotes and $")
+
+
+def _why_not_until(expires: str) -> str:
+    """Why a security.txt cannot be valid until then; "" if it can."""
+    try:
+        left = datetime.datetime.fromisoformat(expires) - _now()
+    except (ValueError, TypeError):
+        return "it is no time with a zone (RFC 3339)"
+    if left <= datetime.timedelta(0):
+        return "it has passed, so nobody may trust the file"
+    return "RFC 9116 §2.5.5 recommends less than a year" if left > datetime.timedelta(days=366) else ""
 
 
 def _now() -> datetime.datetime:

@@ -20,6 +20,8 @@ REPORT_PATH = "/.well-known/csp-report"
 REPORT_GROUP = "csp"
 # 32 random hexadecimal digits for each request (ngx_http_core_module), twice what CSP3 §7.1 asks of a nonce.
 NONCE_VARIABLE = "$request_id"
+# Empty over plain HTTP, where HSTS must not be sent (RFC 6797 §7.2); nginx leaves empty headers out.
+HSTS_VARIABLE = "$production_hsts"
 
 # What applications and their frameworks send on their own (helmet's defaults and older names of the same things).
 # Two owners of one header end as `a, b`, which browsers read as neither.
@@ -66,6 +68,7 @@ def model(settings: Settings) -> dict[str, Any]:
         ],
         "fetched": [{"name": site["name"], "names": site["names"]} for site in sites if site["acme"]],
         "acme": settings["nginx_acme"],
+        "hsts": hsts(settings["nginx_hsts"]),
         "listens": list(listens(settings)),
     }
 
@@ -83,8 +86,6 @@ def _site(settings: Settings, site: Site) -> dict[str, Any]:
         "upstreams": [{**one["upstream"], "key": one["key"]} for one in ({**site, "key": key}, *places) if one["upstream"]],
         "zones": [{"key": one["key"], "rate": one["rate"]} for one in ({**site, "key": key}, *places) if one["rate"]],
         "headers": headers,
-        # Over plain HTTP browsers must ignore HSTS (RFC 6797 §8.1), and it must not be sent (§7.2).
-        "plain_headers": [pair for pair in headers if pair[0] != "Strict-Transport-Security"],
         "certificate_folder": f"{CERTIFICATES}/{site['name']}",
         "acme": site["certificate"]["source"] == "acme",
         "hides_metrics": not any(place["path"].lstrip("= ").rstrip("/") == "/metrics" for place in places),
@@ -131,7 +132,7 @@ def site_headers(settings: Settings, site: Site) -> list[tuple[str, str]]:
         headers["Content-Security-Policy-Report-Only"] = csp.header(trial, nonce=nonce)
     if site["csp"]["report"]:
         headers["Reporting-Endpoints"] = f'{REPORT_GROUP}="{REPORT_PATH}"'
-    headers["Strict-Transport-Security"] = hsts(settings["nginx_hsts"])
+    headers["Strict-Transport-Security"] = HSTS_VARIABLE
     headers.update({name: str(value) for name, value in {**settings["nginx_headers"], **site["headers"]}.items()})
     return [(name, value) for name, value in headers.items() if value]
 

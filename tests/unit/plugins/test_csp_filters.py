@@ -127,6 +127,8 @@ def test_each_filter_is_documented_as_it_is(name: str) -> None:
     assert described["options"].keys() == {"_input", *options}
     for option, default in options.items():
         stated = described["options"][option].get("default")
-        assert stated == (list(default) if isinstance(default, tuple) else None if default is inspect._empty else default)
+        assert stated == (
+            list(default) if isinstance(default, tuple) else None if default is inspect._empty else default
+        )
     assert f"fushuma.production.{name}" in documentation["EXAMPLES"]
     assert yaml.safe_load(documentation["EXAMPLES"])

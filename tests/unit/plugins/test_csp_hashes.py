@@ -88,6 +88,28 @@ def test_scripts_that_need_a_hash(html: str, text: bytes) -> None:
     assert (page.style_src, page.problems) == ([], [])
 
 
+@pytest.mark.parametrize("prefix", ["application/", "application/x-", "text/", "text/x-"])
+@pytest.mark.parametrize("name", ["javascript", "ecmascript"])
+def test_all_names_of_javascript(prefix: str, name: str) -> None:
+    assert csp.hashes(f"<script type={prefix}{name}>a</script>").script_src == [sha256(b"a")]
+
+
+@pytest.mark.parametrize("name", ["jscript", "livescript", *(f"javascript1.{minor}" for minor in range(6))])
+def test_old_names_of_javascript(name: str) -> None:
+    assert csp.hashes(f"<script language={name}>a</script>").script_src == [sha256(b"a")]
+
+
+@pytest.mark.parametrize("attribute", ["action", "data", "formaction", "href", "src", "xlink:href"])
+def test_attributes_that_hold_an_address(attribute: str) -> None:
+    assert [problem.kind for problem in csp.hashes(f"<a {attribute}=javascript:x>").problems] == ["javascript-url"]
+
+
+@pytest.mark.parametrize("tag", ["script", "style", "textarea", "title", "xmp", "iframe", "noembed", "noframes"])
+def test_a_tag_in_text_is_none(tag: str) -> None:
+    assert csp.hashes(f"<{tag}><b onclick=x></{tag}><b style=x>").problems[-1].kind == "style-attribute"
+    assert len(csp.hashes(f"<{tag}><b onclick=x></{tag}>").problems) == 0
+
+
 @pytest.mark.parametrize(
     "html",
     [

@@ -198,6 +198,11 @@ def test_what_ends_unsafe_inline(sources: str, allowed: bool) -> None:
         # 'unsafe-inline' allows it anyway, and the hash would end that.
         ({"style-src": ["'unsafe-inline'"]}, {"style-src": [HASH]}, {"style-src": ["'unsafe-inline'"]}),
         (
+            {"script-src": ["'unsafe-inline'"]},
+            {"script-src": [HASH, "'strict-dynamic'"]},
+            {"script-src": ["'unsafe-inline'", HASH, "'strict-dynamic'"]},
+        ),
+        (
             {"style-src": ["'unsafe-inline'", OTHER_HASH]},
             {"style-src": [HASH]},
             {"style-src": ["'unsafe-inline'", OTHER_HASH, HASH]},

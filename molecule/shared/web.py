@@ -1,0 +1,55 @@
+"""Requests as a client makes them, from the host itself: what listens only there is seen too, and no port has to be published."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from testinfra.host import Host
+
+ASK = (Path(__file__).parent / "files" / "ask.py").read_text("utf-8")
+
+
+@dataclass(frozen=True)
+class Request:
+    """One request to 127.0.0.1. ``site`` is the name asked for (SNI and Host), ``source`` the client's address (127.0.0.0/8)."""
+
+    site: str
+    path: str = "/"
+    method: str = "GET"
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: str = ""
+    port: int = 443
+    tls: bool = True
+    source: str = "127.0.0.1"
+
+
+@dataclass(frozen=True)
+class Answer:
+    """An answer; status 0 stands for none, and ``reason`` then says how the connection ended. ``size`` counts the body's bytes."""
+
+    status: int
+    reason: str
+    headers: Sequence[tuple[str, str]]
+    body: str
+    size: int
+
+    def all(self, name: str) -> list[str]:
+        """All values of a header, in the order they were sent."""
+        return [value for key, value in self.headers if key.lower() == name.lower()]
+
+    def one(self, name: str) -> str:
+        """The header's only value; "" where it is missing."""
+        values = self.all(name)
+        assert len(values) < 2, f"{name} was sent {len(values)} times: {values}"
+        return values[0] if values else ""
+
+
+def ask(host: Host, *requests: Request) -> list[Answer]:
+    """The answers, in the order of the requests; one round trip to the host."""
+    asked = json.dumps([asdict(request) for request in requests])
+    done = host.run("python3 -c %s %s", ASK, asked)
+    assert done.rc == 0, done.stderr
+    return [Answer(**answer) for answer in json.loads(done.stdout)]
