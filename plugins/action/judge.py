@@ -46,4 +46,5 @@ class ActionModule(ActionBase):
                 f"The inventory has no host in any of the groups {wanted}, so nothing would be done. "
                 "Put a host into the groups of what it is to run; one host may be in all of them."
             )
-        return [Host(name, variables["hostvars"].raw_get(name), roles[name]) for name in sorted(roles)]
+        hostvars = variables["hostvars"]
+        return [Host(name, {**hostvars.raw_get(name), "hostvars": hostvars}, roles[name]) for name in sorted(roles)]

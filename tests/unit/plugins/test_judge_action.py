@@ -1,0 +1,67 @@
+"""The judge as a task: one role for the host at hand, or a playbook for the inventory."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible.errors import AnsibleActionFail
+from ansible.parsing.dataloader import DataLoader
+from ansible.template import Templar
+from ansible_collections.fushuma.production.plugins.action import judge as action
+
+SITE = Path(__file__).resolve().parents[3] / "playbooks" / "site.yml"
+
+
+class HostVars(dict[str, dict[str, Any]]):
+    """Ansible's hostvars, as far as the judge asks them."""
+
+    def raw_get(self, name: str) -> dict[str, Any]:
+        return self[name]
+
+
+def task(**args: str) -> action.ActionModule:
+    judging = action.ActionModule.__new__(action.ActionModule)
+    judging._task = type("Task", (), {"args": args})()
+    judging._templar = Templar(loader=DataLoader())
+    return judging
+
+
+@pytest.fixture(autouse=True)
+def no_base(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(action.ActionBase, "run", lambda *_args: {})
+
+
+def test_one_role_of_the_host_at_hand() -> None:
+    good = task(role="nginx").run(None, {"inventory_hostname": "web1"})
+    assert good == {"changed": False, "problems": [], "hosts": ["web1"]}
+    bad = task(role="nginx").run(None, {"inventory_hostname": "web1", "nginx_http_port": "x"})
+    sentence = 'web1: nginx_http_port is "x": a whole number is needed. Write for example 80.'
+    assert bad["failed"]
+    assert bad["problems"] == [sentence]
+    assert bad["msg"] == f"1 setting cannot work; nothing was touched.\n{sentence}"
+
+
+def test_a_playbook_for_the_whole_inventory() -> None:
+    hostvars = HostVars(b={"nginx_https_port": 0}, a={"nginx_http_port": "x"}, unrelated={"nginx_http_port": "x"})
+    variables = {"groups": {"edge": ["b", "a"], "all": ["a", "b", "unrelated"]}, "hostvars": hostvars}
+    found = task(playbook=str(SITE)).run(None, variables)
+    assert found["hosts"] == ["a", "b"]
+    assert [sentence.split(" ")[:2] for sentence in found["problems"]] == [
+        ["a:", "nginx_http_port"],
+        ["b:", "nginx_https_port"],
+    ]
+    assert found["msg"].startswith("2 settings cannot work; nothing was touched.\n")
+
+
+def test_an_inventory_in_which_nothing_would_happen() -> None:
+    variables = {"groups": {"all": ["a"]}, "hostvars": HostVars(a={})}
+    with pytest.raises(AnsibleActionFail, match="no host in any of the groups edge, so nothing would be done"):
+        task(playbook=str(SITE)).run(None, variables)
+
+
+@pytest.mark.parametrize("args", [{}, {"role": "nginx", "playbook": "x"}])
+def test_one_of_both_is_asked_for(args: dict[str, str]) -> None:
+    with pytest.raises(AnsibleActionFail):
+        task(**args).run(None, {})
