@@ -38,7 +38,7 @@ def up() -> int:
     CONNECTION.parent.mkdir(parents=True, exist_ok=True)
     CONNECTION.write_text("---\n" + yaml.safe_dump(inventory.variables(host.record_of(NAME)), sort_keys=False))
     print("Running playbooks/site.yml ...", flush=True)
-    playbook = [Path(sys.executable).with_name("ansible-playbook"), "-i", INVENTORY, "playbooks/site.yml"]
+    playbook = [str(Path(sys.executable).with_name("ansible-playbook")), "-i", str(INVENTORY), "playbooks/site.yml"]
     converged = subprocess.run(playbook, cwd=ROOT, check=False).returncode
     if converged:
         print(

@@ -80,7 +80,7 @@ def snapshot(path: str) -> Entry:
 
 
 def staged_name(path: str) -> str:
-    """Where new content waits for its rename: beside its place, hidden from the ``*`` patterns of include directives."""
+    """Where new content waits for its rename: beside its place, and hidden from the ``*`` of include directives."""
     folder, name = os.path.split(path)
     return os.path.join(folder, f".{name}.fushuma-new")
 
@@ -329,14 +329,17 @@ class Store:
         seen = activate and self.activated() is None
         complaints = retire(before.units) if seen else []
         discard_staged(entry.path for entry in before.entries)
-        make_so(before.entries)
+        # Only what really differs is written: on a full disk the originals are still there, and no room for copies.
+        make_so(entry for entry in before.entries if snapshot(entry.path) != entry)
         if seen:
             complaints += reactivate(before)
         if not activate:
             # At boot the units start with what is on the disk now, and nobody watches how that goes.
             self.forget()
         elif seen and not complaints and before.activated is not None:
-            self.record(before.activated)
+            # Without the record the next run activates once more, which does no harm.
+            with contextlib.suppress(OSError):
+                self.record(before.activated)
         self.close()
         return complaints
 

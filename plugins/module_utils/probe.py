@@ -22,8 +22,8 @@ PAUSE = 0.05  # seconds between two attempts
 class Probe:
     """One question; exactly one of ``tcp`` (``host:port``), ``http`` (a URL) and ``exec`` (an argv) is asked.
 
-    An http probe may go through a Unix ``socket``; it wants ``status`` and, where given, ``body`` somewhere in the answer.
-    Certificates are not verified: the probe asks whether the service runs, and a placeholder certificate is in order then.
+    An http probe may go through a Unix ``socket``; it wants ``status`` and, where given, ``body`` somewhere in the
+    answer. Certificates are not verified: the probe asks whether the service runs, be it with a placeholder.
     """
 
     tcp: str | None = None

@@ -131,26 +131,16 @@ def converge(service: Service, store: Store, *, check: bool = False) -> Outcome:
         if not (outcome.changes or outcome.commands):
             return outcome
         _refuse_unknown_owners(outcome.changes)
-        install_healer(store.state)
         digests = _digests(service)
-        store.open(
-            Before(
-                entries=[change.before for change in outcome.changes],
-                units=units(service.units),
-                apply=[list(argv) for argv in service.apply],
-                on_change=_strongest(service),
-                activated=store.activated(),
-                wanted=digests,
-                armed=bool(service.confirm_within),
-            )
-        )
+        _open(service, store, outcome, digests)
         try:
             _carry_out(service, store, outcome)
+            if not service.confirm_within:
+                store.record(digests)
         except (TransactionError, OSError) as error:
             raise _undone(service, store, str(error)) from error
         if service.confirm_within:
             return Outcome(outcome.changes, outcome.commands, healed, pending=True)
-        store.record(digests)
         store.close()
         return outcome
 
@@ -189,29 +179,29 @@ def _ids(owned: File | Directory) -> tuple[int, int]:
 
 def compare(service: Service) -> list[Change]:
     """The paths that do not stand as they shall, parents and pruned ones included."""
-    wanted = {entry.path: entry for entry in wanted_entries(service)}
-    files = {file.dest for file in service.files}
-    secret = {file.dest for file in service.files if file.sensitive}
-    for entry in list(wanted.values()):
-        if entry.kind != "absent":
-            for parent in _parents(entry.path):
-                if not os.path.isdir(parent):
-                    wanted.setdefault(parent, Entry(parent, "directory", b"", 0o755, 0, 0))
-    kept = {parent for entry in wanted.values() if entry.kind != "absent" for parent in _parents(entry.path)}
-    for directory in service.directories:
-        if directory.prune:
-            for path in _below(directory.path):
-                if path not in kept:
-                    wanted.setdefault(path, Entry(path))
+    own = {file.dest: file for file in service.files}
     changes = []
-    for path, after in wanted.items():
+    for path, after in _all_paths(service).items():
         before = snapshot(path)
         if before == after:
             continue
-        if _conflict(before, after) or (path in files and before.kind == "directory"):
+        if _conflict(before, after) or (path in own and before.kind == "directory"):
             raise TransactionError(f"{path} is a {before.kind} where {_demand(after)} is wanted; move it away first")
-        changes.append(Change(before, after, path in secret or _hidden(before) or _hidden(after)))
+        secret = (path in own and own[path].sensitive) or _hidden(before) or _hidden(after)
+        changes.append(Change(before, after, secret))
     return changes
+
+
+def _all_paths(service: Service) -> dict[str, Entry]:
+    """What the service owns, with the parents that are missing, and as absent whatever a pruned directory must lose."""
+    wanted = {entry.path: entry for entry in wanted_entries(service)}
+    kept = {parent for entry in wanted.values() if entry.kind != "absent" for parent in _parents(entry.path)}
+    pruned = [path for directory in service.directories if directory.prune for path in _below(directory.path)]
+    return {
+        **{path: Entry(path) for path in pruned if path not in kept},
+        **{path: Entry(path, "directory", b"", 0o755, 0, 0) for path in kept if not os.path.isdir(path)},
+        **wanted,
+    }
 
 
 def _conflict(before: Entry, after: Entry) -> bool:
@@ -248,7 +238,7 @@ def _plan(service: Service, store: Store, *, healed: bool) -> Outcome:
 def _commands(
     service: Service, activated: dict[str, str] | None, changes: Sequence[Change], found: Sequence[Unit]
 ) -> list[Sequence[str]]:
-    """What has to run so that the service works with the files: from its state and the record, not from what changed."""
+    """What has to run so that the service works with the files: it follows from the state and the record."""
     changed = {change.after.path for change in changes}
     known = activated or {}
     outdated = changed | {path for path, digest in _digests(service).items() if known.get(path) != digest}
@@ -257,7 +247,8 @@ def _commands(
         commands.append(["systemctl", "daemon-reload"])
     if outdated:
         commands += service.apply
-    verb = VERBS[_strongest(service, outdated)]
+    demands = {file.on_change or service.on_change for file in service.files if file.dest in outdated}
+    verb = VERBS["restart" if "restart" in demands else service.on_change]
     for unit in found:
         if service.running and not unit.active:
             commands.append(["systemctl", "start", unit.name])
@@ -275,13 +266,6 @@ def _digests(service: Service) -> dict[str, str]:
     return {entry.path: entry.digest for entry in (*wanted_entries(service), *map(snapshot, service.reads))}
 
 
-def _strongest(service: Service, outdated: Iterable[str] | None = None) -> str:
-    """``restart`` if one of the files (all when None) needs it, else what the service says."""
-    paths = None if outdated is None else set(outdated)
-    demands = {file.on_change or service.on_change for file in service.files if paths is None or file.dest in paths}
-    return "restart" if "restart" in demands else service.on_change
-
-
 # --- carrying it out, and back ---------------------------------------------------------------------------------------
 
 
@@ -289,6 +273,25 @@ def _refuse_unknown_owners(changes: Sequence[Change]) -> None:
     unknown = [change.after.path for change in changes if UNKNOWN_ID in (change.after.uid, change.after.gid)]
     if unknown:
         raise TransactionError(f"this host does not know the owner or group wanted for {', '.join(unknown)}")
+
+
+def _open(service: Service, store: Store, outcome: Outcome, digests: dict[str, str]) -> None:
+    """Write the journal, and leave on the host what reads it when nobody else does."""
+    restarts = any(argv[1:2] == ["restart"] for argv in outcome.commands)
+    before = Before(
+        entries=[change.before for change in outcome.changes],
+        units=units(service.units),
+        apply=[list(argv) for argv in service.apply],
+        on_change="restart" if restarts else "reload",
+        activated=store.activated(),
+        wanted=digests,
+        armed=bool(service.confirm_within),
+    )
+    try:
+        install_healer(store.state)
+        store.open(before)
+    except OSError as error:
+        raise TransactionError(f"{service.name}: {error}. Nothing was changed.") from error
 
 
 def _carry_out(service: Service, store: Store, outcome: Outcome) -> None:
@@ -324,7 +327,7 @@ def _undone(service: Service, store: Store, reason: str) -> TransactionError:
 def _heal(store: Store) -> bool:
     """Put back what a killed run left half done.
 
-    A unit that does not come back by that is no reason to stop: the record is gone, so this run activates what is wanted.
+    A unit that does not come back by that is no reason to stop: the record is gone, so this run activates anyway.
     """
     before = store.pending()
     if before is None:

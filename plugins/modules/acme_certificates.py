@@ -8,7 +8,8 @@ module: acme_certificates
 short_description: Have certbot fetch the certificates that are not there yet
 version_added: 0.1.0
 description:
-  - Asks certbot for each certificate that the host does not have, or has for other names or from another authority. Renewals
+  - Asks certbot for each certificate that the host does not have, or has for other names or from another authority.
+    Renewals
     are left to certbot's own timer.
   - Challenges are answered from a folder that a running web server serves (HTTP-01).
   - All certificates are looked after in one round trip.

@@ -9,9 +9,11 @@ short_description: Judge settings before a host is touched
 version_added: 0.1.0
 description:
   - Judges the settings of this collection's roles, on the controller and without contacting a host.
-  - Every problem is one sentence that names the host, the variable, its value, why it cannot work and a form that would. All
+  - Every problem is one sentence that names the host, the variable, its value, why it cannot work and a form that
+    would. All
     problems are named at once.
-  - Looked at are names that nothing reads, shapes, meaning, ports that collide, secrets that protect nothing, and whether
+  - Looked at are names that nothing reads, shapes, meaning, ports that collide, secrets that protect nothing, and
+    whether
     all templates render on each supported release.
 options:
   playbook:

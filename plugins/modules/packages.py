@@ -8,9 +8,11 @@ module: packages
 short_description: Have Debian packages installed, at the price of a look where they are
 version_added: 0.1.0
 description:
-  - Looks which of the packages are missing, and has apt-get install just those, without what they only recommend. Where none is
+  - Looks which of the packages are missing, and has apt-get install just those, without what they only recommend.
+    Where none is
     missing apt is not even started, which is what nearly every run of a converged host comes to.
-  - The package lists are fetched anew when they are missing or older than an hour, and only when something is installed.
+  - The package lists are fetched anew when they are missing or older than an hour, and only when something is
+    installed.
 options:
   names:
     description: The packages.
@@ -71,8 +73,9 @@ def missing(names: list[str]) -> list[str]:
 
 
 def lists_stale(folder: Path, now: float) -> bool:
-    """Whether apt has no package lists, or old ones. The folder's own time says nothing: images are made without lists."""
-    # apt moves the folder's time on with every update, lists that are still current keep theirs.
+    """Whether apt has no package lists, or old ones."""
+    # The folder's time alone says nothing, for images are made without lists. The lists' own times say nothing either:
+    # they are those of the mirror.
     return not any(folder.glob("*Packages*")) or now - folder.stat().st_mtime > LISTS_LAST
 
 

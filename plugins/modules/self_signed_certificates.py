@@ -8,9 +8,11 @@ module: self_signed_certificates
 short_description: Have a certificate in every place where a server expects one
 version_added: 0.1.0
 description:
-  - Makes a key and a self-signed certificate for each name that has none, so that a server can start before an authority has
+  - Makes a key and a self-signed certificate for each name that has none, so that a server can start before an
+    authority has
     certified it. The keys are made on the host and never leave it.
-  - Its own certificates are renewed when their names change or a third of their lifetime is left. Those of others are left alone.
+  - Its own certificates are renewed when their names change or a third of their lifetime is left. Those of others
+    are left alone.
   - All certificates are looked after in one round trip.
 options:
   certificates:
@@ -123,12 +125,11 @@ def make(wanted: Certificate, days: int) -> None:
     os.makedirs(wanted.folder, mode=0o755, exist_ok=True)
     key, chain = (os.path.join(wanted.folder, f".{part}.new") for part in ("key", "chain"))
     must(["openssl", "ecparam", "-genkey", "-name", "prime256v1", "-noout", "-out", key])
-    must(
-        ["openssl", "req", "-new", "-x509", "-sha256", "-key", key, "-out", chain, "-days", str(days)]
-        + ["-subj", f"/O={MAKER}/CN={wanted.name[:64]}", "-addext", "basicConstraints=critical,CA:FALSE"]
-        + ["-addext", "keyUsage=critical,digitalSignature", "-addext", "extendedKeyUsage=serverAuth"]
-        + ["-addext", "subjectAltName=" + ",".join(f"DNS:{name}" for name in wanted.names)]
-    )
+    request = ["openssl", "req", "-new", "-x509", "-sha256", "-key", key, "-out", chain, "-days", str(days)]
+    request += ["-subj", f"/O={MAKER}/CN={wanted.name[:64]}", "-addext", "basicConstraints=critical,CA:FALSE"]
+    request += ["-addext", "keyUsage=critical,digitalSignature", "-addext", "extendedKeyUsage=serverAuth"]
+    request += ["-addext", "subjectAltName=" + ",".join(f"DNS:{name}" for name in wanted.names)]
+    must(request)
     made = [(snapshot(key), wanted.key, 0o600), (snapshot(chain), wanted.chain, 0o644)]
     make_so(Entry(path, "file", entry.data, mode, os.geteuid(), os.getegid()) for entry, path, mode in made)
     make_so([Entry(key), Entry(chain)])

@@ -10,7 +10,8 @@ version_added: 0.1.0
 description:
   - Writes all files of a service, has the service's own checker judge them, activates and probes it. Whatever fails,
     the files and the running service are put back as they were.
-  - What has to be reloaded follows from what was last activated on this host against what is on its disk, so a run that
+  - What has to be reloaded follows from what was last activated on this host against what is on its disk, so a run
+    that
     was killed at any point is healed by the next one.
   - Everything happens in one round trip. The controller renders the templates.
 options:
@@ -27,7 +28,8 @@ options:
     description:
       - The service's files, all of them in one list. A file has exactly one of O(files[].src), O(files[].copy) and
         O(files[].content), or O(files[].state=absent).
-      - The text C(@config_digest@) in a file stands for a digest over all rendered files. A probe that finds it in an answer
+      - The text C(@config_digest@) in a file stands for a digest over all rendered files. A probe that finds it in
+        an answer
         of the service proves that the service runs with exactly these files.
     type: list
     elements: dict
@@ -35,7 +37,8 @@ options:
     suboptions:
       dest:
         description:
-          - Where the file stands on the host. With O(files[].each), C({key}) stands for the element's value of that key.
+          - Where the file stands on the host. With O(files[].each), C({key}) stands for the element's value of that
+            key.
         type: path
         required: true
       src:
@@ -43,7 +46,8 @@ options:
         type: str
       copy:
         description:
-          - A file or a folder on the controller that is taken as it is. A folder's files go below O(files[].dest). C({key}) works
+          - A file or a folder on the controller that is taken as it is. A folder's files go below O(files[].dest).
+            C({key}) works
             as in O(files[].dest).
         type: str
       content:
@@ -108,21 +112,25 @@ options:
         type: str
         default: "0755"
       prune:
-        description: Remove whatever is below it and not in O(files). Only for directories that the service owns whole.
+        description: Remove whatever is below it and not in O(files). Only for directories that the service owns
+          whole.
         type: bool
         default: false
   reads:
-    description: Files that others write and that the service reads when it is activated. When one has changed, the units are reloaded.
+    description: Files that others write and that the service reads when it is activated. When one has changed, the
+      units are reloaded.
     type: list
     elements: path
     default: []
   validate:
-    description: The service's checkers, each an argv. They run when the files are in place and nothing is activated yet.
+    description: The service's checkers, each an argv. They run when the files are in place and nothing is activated
+      yet.
     type: list
     elements: list
     default: []
   apply:
-    description: Programs, each an argv, that bring the files into force where no unit does, such as a loader of rules.
+    description: Programs, each an argv, that bring the files into force where no unit does, such as a loader of
+      rules.
     type: list
     elements: list
     default: []
@@ -177,8 +185,10 @@ options:
     default: 10
   confirm_within:
     description:
-      - For changes that may cut the controller off. After activation the connection is closed, and the change is confirmed over
-        a new one. Unless that succeeds within these seconds the host puts everything back by itself. 0 asks for no confirmation.
+      - For changes that may cut the controller off. After activation the connection is closed, and the change is
+        confirmed over
+        a new one. Unless that succeeds within these seconds the host puts everything back by itself. 0 asks for no
+        confirmation.
     type: int
     default: 0
 attributes:
@@ -351,7 +361,7 @@ def service_from(params: dict[str, Any]) -> Service:
         on_change=params["on_change"],
         enabled=params["enabled"],
         running=params["state"] == "started",
-        probes=[Probe(**{key: value for key, value in probe.items() if value is not None}) for probe in params["probe"]],
+        probes=[Probe(**{key: value for key, value in one.items() if value is not None}) for one in params["probe"]],
         probe_timeout=params["probe_timeout"],
         confirm_within=params["confirm_within"],
     )

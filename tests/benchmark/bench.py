@@ -51,7 +51,8 @@ PLAIN_NGINX = r"""
 apt-get install -qq -y wrk > /dev/null
 cd /tmp && apt-get download -qq nginx-common && dpkg-deb -x nginx-common_*.deb plain
 cd plain/etc/nginx && mkdir -p sites-enabled modules-enabled && rm -f sites-enabled/*
-sed -i 's#/etc/nginx/#/tmp/plain/etc/nginx/#; s#/run/nginx.pid#/run/plain.pid#; s#/var/log/nginx/#/var/log/nginx/plain-#' nginx.conf
+sed -i 's#/etc/nginx/#/tmp/plain/etc/nginx/#; s#/run/nginx.pid#/run/plain.pid#' nginx.conf
+sed -i 's#/var/log/nginx/#/var/log/nginx/plain-#' nginx.conf
 cat > sites-enabled/tls <<END
 server {
     listen 127.0.0.1:%d ssl;
@@ -123,7 +124,8 @@ def first_converge(release: str) -> Row:
     """A bare host to a served site, against a bare installation of the same packages on its twin."""
     role, bare = f"bench{release}", f"benchplain{release}"
     ours = timed(play("role.yml", role))
-    install = f"apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends {' '.join(PACKAGES)}"
+    apt = "DEBIAN_FRONTEND=noninteractive apt-get -qq"
+    install = f"{apt} update && {apt} install -y --no-install-recommends {' '.join(PACKAGES)}"
     other = timed([*TESTHOSTS, "exec", bare, "--", "sh", "-c", install])
     ratio = ours / other
     return Row(

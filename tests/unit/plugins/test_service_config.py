@@ -124,7 +124,8 @@ def test_contents_are_sent_encoded_and_the_digest_is_filled_in() -> None:
     files = [{"dest": "/a", "content": "id @config_digest@", "mode": "0640"}, {"dest": "/b", "state": "absent"}]
     probe = {"http": "http://h/", "body": "@config_digest@"}
     folders = [{"path": "/x/{name}", "each": [{"name": "one"}, {"name": "two"}]}]
-    task = Asked({"name": "web", "files": files, "probe": [probe], "directories": folders}, [{"changed": True}], Connection())
+    given = {"name": "web", "files": files, "probe": [probe], "directories": folders}
+    task = Asked(given, [{"changed": True}], Connection())
     assert task.run() == {"changed": True}
     (args,) = task.asked
     digest = args["probe"][0]["body"]

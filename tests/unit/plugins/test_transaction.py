@@ -229,20 +229,60 @@ def test_what_could_not_be_undone_is_said(host: Host, service: ServiceMaker) -> 
     assert host.commands() == [f"reload-or-restart {UNIT}"], "nobody knows what it runs with, so it is told again"
 
 
-def test_full_disk_touches_nothing(host: Host, service: ServiceMaker, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("room_for", [0, 1])
+def test_full_disk_touches_nothing(
+    host: Host, service: ServiceMaker, monkeypatch: pytest.MonkeyPatch, room_for: int
+) -> None:
+    """With room for the journal and some of the new files; there is none for writing the old ones again either."""
     running(host, service)
+    before = host.tree()
+    stage, room = journal._stage, iter(range(room_for))
+
+    def full(entry: journal.Entry) -> None:
+        if str(host.root) in entry.path and next(room, None) is None:
+            raise OSError(28, "No space left on device")
+        stage(entry)
+
+    monkeypatch.setattr(journal, "_stage", full)
+    with pytest.raises(TransactionError, match=r"No space left.*former configuration is back"):
+        converge(service({"web.conf": "new", "second.conf": "x"}, units=[UNIT]), host.store)
+    assert host.tree() == before
+
+
+@pytest.mark.parametrize("full", ["web.journal", "journal.py"])
+def test_no_room_for_the_journal(host: Host, service: ServiceMaker, monkeypatch: pytest.MonkeyPatch, full: str) -> None:
     before = host.tree()
     stage = journal._stage
 
-    def full(entry: journal.Entry) -> None:
-        stage(entry)
-        if entry.path.endswith("second.conf"):
+    def failing(entry: journal.Entry) -> None:
+        if entry.path.endswith(full):
             raise OSError(28, "No space left on device")
+        stage(entry)
 
-    monkeypatch.setattr(journal, "_stage", full)
-    with pytest.raises(TransactionError, match="No space left"):
-        converge(service({"web.conf": "new", "second.conf": "x"}, units=[UNIT]), host.store)
+    monkeypatch.setattr(journal, "_stage", failing)
+    with pytest.raises(TransactionError, match=r"No space left on device\. Nothing was changed"):
+        converge(service({"web.conf": "new"}), host.store)
     assert host.tree() == before
+    assert host.store.pending() is None
+
+
+def test_no_room_for_the_record(host: Host, service: ServiceMaker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The service runs with the new files already, and still nothing half done stays."""
+    running(host, service)
+    before = host.tree()
+
+    def full(_store: journal.Store, _files: dict[str, str]) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(journal.Store, "record", full)
+        with pytest.raises(TransactionError, match=r"No space left.*former configuration is back"):
+            converge(service({"web.conf": "new"}, units=[UNIT]), host.store)
+    assert host.tree() == before
+    assert host.store.pending() is None
+    assert host.commands() == [f"reload-or-restart {UNIT}", "daemon-reload", f"reload-or-restart {UNIT}"]
+    converge(service({"web.conf": "old"}, units=[UNIT]), host.store)
+    assert host.store.pending() is None
 
 
 def test_unknown_owner_is_refused_before_anything_is_touched(host: Host, service: ServiceMaker) -> None:
@@ -290,6 +330,18 @@ class Killed(BaseException):
 STEPS = ["make_so", "run", "must", "wait_for"]
 
 
+def killed_in_its_probe(wanted: transaction.Service, store: journal.Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run a transaction that is killed when everything is active and nothing is committed."""
+
+    def killed(*_args: object) -> list[str]:
+        raise Killed
+
+    with monkeypatch.context() as patched:
+        patched.setattr(transaction, "wait_for", killed)
+        with pytest.raises(Killed):
+            converge(wanted, store)
+
+
 @pytest.mark.parametrize("step", STEPS)
 @pytest.mark.parametrize("when", ["before", "after"])
 def test_killed_at_any_step_is_healed_by_the_next_run(
@@ -307,9 +359,10 @@ def test_killed_at_any_step_is_healed_by_the_next_run(
             real(*args)
         raise Killed
 
-    with monkeypatch.context() as patched, pytest.raises(Killed):
+    with monkeypatch.context() as patched:
         patched.setattr(transaction, step, killed)
-        converge(wanted, host.store)
+        with pytest.raises(Killed):
+            converge(wanted, host.store)
     assert host.store.pending() is not None
     host.commands()
     assert converge(wanted, host.store, check=True).healed
@@ -326,13 +379,7 @@ def test_killed_then_the_settings_are_taken_back(
 ) -> None:
     running(host, service)
     before = host.tree()
-
-    def killed(*_args: object) -> list[str]:
-        raise Killed
-
-    with monkeypatch.context() as patched, pytest.raises(Killed):
-        patched.setattr(transaction, "wait_for", killed)
-        converge(service({"web.conf": "new", "b.conf": "x"}, units=[UNIT]), host.store)
+    killed_in_its_probe(service({"web.conf": "new", "b.conf": "x"}, units=[UNIT]), host.store, monkeypatch)
     host.commands()
     converge(service({"web.conf": "old"}, units=[UNIT]), host.store)
     assert host.tree() == before
@@ -347,12 +394,14 @@ def test_what_a_kill_left_half_staged_goes(host: Host, service: ServiceMaker, mo
         Path(journal.staged_name(entry.path)).write_text("half")
         raise Killed
 
-    with monkeypatch.context() as patched, pytest.raises(Killed):
+    wanted = service({"web.conf": "new"}, units=[UNIT])
+    with monkeypatch.context() as patched:
         patched.setattr(journal, "_stage", killed)
         patched.setattr(journal, "discard_staged", lambda _paths: None)
         patched.setattr(transaction, "install_healer", lambda _state: None)
         patched.setattr(journal.Store, "open", opened_without_staging)
-        converge(service({"web.conf": "new"}, units=[UNIT]), host.store)
+        with pytest.raises(Killed):
+            converge(wanted, host.store)
     assert host.path(".web.conf.fushuma-new").exists()
     assert main(["restore", "web", "--state", str(host.store.state)]) == 0
     assert host.tree() == before
@@ -369,14 +418,8 @@ def test_a_heal_that_stumbles_does_not_stop_the_run(
     host: Host, service: ServiceMaker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     running(host, service)
-
-    def killed(*_args: object) -> list[str]:
-        raise Killed
-
     wanted = service({"web.conf": "new"}, units=[UNIT])
-    with monkeypatch.context() as patched, pytest.raises(Killed):
-        patched.setattr(transaction, "wait_for", killed)
-        converge(wanted, host.store)
+    killed_in_its_probe(wanted, host.store, monkeypatch)
     host.fail("daemon-reload")
     assert converge(wanted, host.store).healed
     assert host.path("web.conf").read_text() == "new"
@@ -391,13 +434,7 @@ def test_boot_puts_files_back_and_leaves_the_units_alone(
 ) -> None:
     running(host, service)
     before = host.tree()
-
-    def killed(*_args: object) -> list[str]:
-        raise Killed
-
-    with monkeypatch.context() as patched, pytest.raises(Killed):
-        patched.setattr(transaction, "wait_for", killed)
-        converge(service({"web.conf": "new"}, units=[UNIT]), host.store)
+    killed_in_its_probe(service({"web.conf": "new"}, units=[UNIT]), host.store, monkeypatch)
     host.commands()
     assert main(["restore", "--boot", "--state", str(host.store.state)]) == 0
     assert host.tree() == before

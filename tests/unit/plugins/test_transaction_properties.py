@@ -66,8 +66,7 @@ def test_it_arrives_whole_and_then_rests(before: Tree, after: Tree, prune: bool)
         converge(service(root, before, prune=True), store)
         try:
             foreseen = converge(service(root, after, prune=prune), store, check=True)
-        except TransactionError as error:
-            assert "move it away first" in str(error)
+        except TransactionError:  # a file stands where a folder is wanted, or the other way round
             return
         assert converge(service(root, after, prune=prune), store) == foreseen
         for path, (wanted, mode) in after.items():
