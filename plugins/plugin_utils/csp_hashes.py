@@ -222,19 +222,19 @@ class _Page(HTMLParser):
     def parse_html_declaration(self, i: int) -> int:
         """Passes over what starts with ``<!``; sections such as <![CDATA[ exist in <svg> and <math> only."""
         if self.rawdata.startswith("<![", i) and not self.foreign:
-            return self.parse_bogus_comment(i, report=False)
+            return self.parse_bogus_comment(i)
         return super().parse_html_declaration(i)
 
     def handle_endtag(self, tag: str) -> None:
         if tag in self.foreign:
             self.foreign.remove(tag)
-        if not self.element or tag != self.element:
+        if tag != self.element:
             return
-        element, self.element = self.element, ""
+        self.element = ""
         text = self.text.replace("\0", "\N{REPLACEMENT CHARACTER}")
         if self.foreign and re.search(r"[<&]", text):
-            self.problem("foreign-markup", f"<{element}> with markup or entities", self.started)
-        elif element == "style":
+            self.problem("foreign-markup", f"<{tag}> with markup or entities", self.started)
+        elif tag == "style":
             if (self.attributes.get("type") or "text/css").lower() == "text/css":
                 self.result.style_src.append(hash_source(text))
         elif _kind_of_script(self.attributes) in _JUDGED:

@@ -69,6 +69,8 @@ def test_hashes_others_published(html: str, source: str) -> None:
         ("<!doctype html><script>a</script>", b"a"),
         ("<textarea/><script>no</script></textarea><script>a</script>", b"a"),
         ("<script src=x/></script><script>a</script>", b"a"),
+        ("<svg><![CDATA[<script>no</script>]]></svg><script>a</script>", b"a"),
+        ("</b></script><script>a</script>", b"a"),
         ("<svg><script/><text>no</text></svg><script>a</script>", b"a"),
         ("<template><script>a</script></template>", b"a"),
         ("<svg><script>a</script></svg>", b"a"),
@@ -138,6 +140,7 @@ def test_what_needs_nothing(html: str) -> None:
         ("<noscript><style>a{}</style></noscript>", b"a{}"),
         ("<svg><style>a{}</style></svg>", b"a{}"),
         ("<math></svg><style>a{}</style></math>", b"a{}"),
+        ("<svg></svg><style>a>b{}</style>", b"a>b{}"),
         ("<style>a::after{content:'\r\n&lt;'}</style>", b"a::after{content:'\n&lt;'}"),
     ],
 )

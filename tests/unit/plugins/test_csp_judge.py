@@ -87,6 +87,7 @@ def test_a_strict_policy_has_no_problem() -> None:
         ["'self'", "https://www.google.com/recaptcha/", "https://www.gstatic.com/recaptcha/"],
         ["'SELF'", "'Nonce'"],
         ["'self'", "'inline-speculation-rules'"],
+        ["'self'", "https://www.googletagmanager.com"],  # harmful only where eval is allowed
     ],
 )
 def test_script_sources_that_pass(script_src: list[str]) -> None:
@@ -322,6 +323,49 @@ def test_hints_are_findings_and_no_problems(rule: str) -> None:
     assert said(policy) == []
 
 
+@pytest.mark.parametrize(
+    ("rule", "script_src"),
+    [
+        ("no-strict-dynamic", ["'self'", HASH]),
+        ("no-strict-dynamic", [HASH, "'strict-dynamic'", "https:"]),
+        ("no-host-fallback", ["'self'"]),
+        ("no-host-fallback", [HASH, "'strict-dynamic'", "https:"]),
+        ("no-host-fallback", [HASH, "'strict-dynamic'", "*"]),
+        ("no-host-fallback", [HASH, "'strict-dynamic'", "a.example"]),
+        ("no-inline-fallback", ["'self'"]),
+        ("no-inline-fallback", [HASH, "'unsafe-inline'"]),
+    ],
+)
+def test_hints_that_do_not_apply(rule: str, script_src: list[str]) -> None:
+    assert rule not in {one.rule for one in csp.findings(changed(script_src=script_src))}
+
+
+def test_hosts_in_script_src_attr_mean_nothing() -> None:
+    attributes = csp.findings(changed(script_src_attr=["'self'", "https://unpkg.com"]))
+    assert [one for one in attributes if one.directive == "script-src-attr"] == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "instead"),
+    [
+        ({"img_src": ["data"]}, "data:"),
+        ({"img_src": ["//a.example/x"]}, "https://a.example/x"),
+        ({"img_src": ["https://a.example/#x"]}, "https://a.example/"),
+        ({"img_src": ["a.*"]}, "the host as https://name"),
+        ({"img_src": ["'xyzzy'"]}, "a keyword of CSP Level 3"),
+        ({"xyzzy": []}, "a directive of CSP Level 3"),
+        ({"img_src": None}, "[] or a list"),
+        ({"img_src": [None]}, "a string"),
+        ({"webrtc": []}, "[\"'block'\"]"),
+        ({"require_trusted_types_for": []}, "[\"'script'\"]"),
+        ({"sandbox": ["x"]}, "flags such as allow-scripts, or []"),
+    ],
+)
+def test_what_to_write_instead(changes: dict[str, Any], instead: str) -> None:
+    (sentence,) = said(changed(**changes))
+    assert sentence.endswith(f". Write {instead}.")
+
+
 def test_every_rule_is_tested_here() -> None:
     report_only = {"unreported", "ignored-in-report-only"}
     assert BROKEN.keys() | HINTS.keys() | report_only == RULES.keys()
@@ -364,6 +408,23 @@ def test_every_rule_is_tested_here() -> None:
         (changed(style_src=["'md5-abc'"]), ["bad-hash style-src 'md5-abc'"]),
         (changed(script_src=["'nonce-*'"]), ["bad-nonce script-src 'nonce-*'", "short-nonce script-src 'nonce-*'"]),
         (changed(script_src=["'self'", "'trusted-types-eval'"]), ["unsafe-eval script-src 'trusted-types-eval'"]),
+        (
+            changed(script_src=["'self'", "'unsafe-eval'", "https://www.googletagmanager.com"]),
+            [
+                "unsafe-eval script-src 'unsafe-eval'",
+                "bypass-host script-src https://www.googletagmanager.com",
+            ],
+        ),
+        (
+            changed(script_src=["'nonce-aaaaaaaaaaaaaaaaaaaaa'"]),
+            ["short-nonce script-src 'nonce-aaaaaaaaaaaaaaaaaaaaa'"],
+        ),
+        (
+            changed(script_src=["'nonce-aaaaaaaaaaaaaaaaaaaaaa'"]),
+            ["static-nonce script-src 'nonce-aaaaaaaaaaaaaaaaaaaaaa'"],
+        ),
+        (changed(trusted_types=[], sandbox=[]), []),
+        (changed(require_trusted_types_for=[]), ["unexpected-value require-trusted-types-for"]),
         # Hosts and schemes that are none.
         (changed(img_src=["data"]), ["bad-source img-src data"]),
         (changed(img_src=["//a.example"]), ["bad-source img-src //a.example"]),
