@@ -2,28 +2,24 @@
 
 from __future__ import annotations
 
-import re
-
+from plays import SECRET
 from runs import Run, all_runs
 from testinfra.host import Host
 
-# Every secret in a scenario's settings has this word in it.
-SECRET = re.compile("canary|PRIVATE KEY")
 
-
-def plays() -> list[Run]:
+def applied() -> list[Run]:
     """The runs of the scenario's play: first the dry one on the bare host."""
     return [run for run in all_runs() if run.changed and "localhost" not in run.changed]
 
 
 def test_the_dry_run_on_the_bare_host_foresees_changes() -> None:
-    first = plays()[0]
+    first = applied()[0]
     assert first.is_dry
     assert all(first.changed.values()), first.changed
 
 
 def test_a_dry_run_after_the_converge_reports_no_change() -> None:
-    last = plays()[-1]
+    last = applied()[-1]
     assert last.is_dry, "the last run was not dry: run `molecule check` before `molecule verify`"
     assert not any(last.changed.values()), last.text
 

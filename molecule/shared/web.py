@@ -9,18 +9,26 @@ from pathlib import Path
 
 from testinfra.host import Host
 
-ASK = (Path(__file__).parent / "files" / "ask.py").read_text("utf-8")
+FILES = Path(__file__).parent / "files"
+ASK = (FILES / "ask.py").read_text("utf-8")
+HTTP2 = (FILES / "http2.py").read_text("utf-8")
 
 
 @dataclass(frozen=True)
 class Request:
-    """One request to 127.0.0.1. ``site`` is the name asked for (SNI and Host), ``source`` the client's address (127.0.0.0/8)."""
+    """One request to 127.0.0.1.
+
+    site:   the name asked for (SNI and Host).
+    body:   one byte a character, so none above 255; ``filler`` more bytes follow.
+    source: the client's address, any of 127.0.0.0/8.
+    """
 
     site: str
     path: str = "/"
     method: str = "GET"
     headers: Mapping[str, str] = field(default_factory=dict)
     body: str = ""
+    filler: int = 0
     port: int = 443
     tls: bool = True
     source: str = "127.0.0.1"

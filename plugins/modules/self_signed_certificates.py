@@ -74,6 +74,7 @@ made:
 
 import os
 import re
+import ssl
 from dataclasses import dataclass
 from typing import Any
 
@@ -109,9 +110,18 @@ class Certificate:
         return os.path.join(self.folder, "key.pem")
 
 
+def is_pair(wanted: Certificate) -> bool:
+    """Whether key and certificate are there and belong together; a run killed between the two leaves others."""
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(wanted.chain, wanted.key, password="")
+    except OSError:
+        return False
+    return True
+
+
 def is_missing(wanted: Certificate, days: int) -> bool:
     """Whether the certificate has to be made: it is not there, or is an own one of other names or near its end."""
-    if snapshot(wanted.chain).kind != "file" or snapshot(wanted.key).kind != "file":
+    if not is_pair(wanted):
         return True
     shown = run(["openssl", "x509", "-in", wanted.chain, "-noout", "-subject", "-ext", "subjectAltName"])
     if MAKER not in shown.output:

@@ -2,12 +2,14 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 """The settings of one host or a whole inventory, judged at once and without contacting anybody.
 
-Four steps, and all hosts and roles go through each: names that nothing reads, shapes (argument_specs), meaning (each role's
-own judge), and rules across the roles of one host. What survives them must render.
+Four steps, and all hosts and roles go through each: names that nothing reads, shapes (argument_specs), meaning (each
+role's own judge), and rules across the roles of one host. What survives them must render.
 """
 
 from __future__ import annotations
 
+import difflib
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +28,8 @@ Judge = Callable[[Mapping[str, Any]], list[Problem]]
 # Each role's own judge: settings with all defaults filled in -> what cannot work.
 JUDGES: Mapping[str, Judge] = {"nginx": nginx.problems}
 
+SLIP = 0.85  # difflib's ratio from which a name is a slip of the finger: one letter of seven, two of fourteen
+
 # Preflight contacts no host, so templates are rendered as each supported release would have them.
 RELEASES: Sequence[Mapping[str, str]] = (
     {"distribution": "Debian", "distribution_major_version": "12", "distribution_release": "bookworm"},
@@ -43,21 +47,23 @@ class Host:
 
 
 def hosts_of(plays: Iterable[Mapping[str, Any]], groups: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
-    """Which roles of this collection a playbook runs on which host: ``{host: [role, ...]}``, in the playbook's order."""
+    """Which roles of this collection a playbook runs on each host: ``{host: [role, ...]}``, in the playbook's order."""
     found: dict[str, list[str]] = {}
     for play in plays:
-        roles = [entry["role"] if isinstance(entry, Mapping) else entry for entry in play.get("roles", [])]
+        roles = [_role_named(entry) for entry in play.get("roles") or []]
         ours = [role.removeprefix(PREFIX) for role in roles if role.startswith(PREFIX)]
         for host in groups.get(str(play.get("hosts")), []):
             found.setdefault(host, []).extend(role for role in ours if role not in found[host])
     return found
 
 
+def _role_named(entry: str | Mapping[str, Any]) -> str:
+    return entry if isinstance(entry, str) else str(entry.get("role") or entry.get("name"))
+
+
 def judge(hosts: Sequence[Host], templar: Templar) -> list[str]:
     """Everything that is wrong, as sentences, each with its host."""
-    return [
-        problem.sentence(host.name) for host in hosts for problem in sorted(set(_host_problems(host, templar)))
-    ]
+    return [problem.sentence(host.name) for host in hosts for problem in sorted(set(_host_problems(host, templar)))]
 
 
 def _host_problems(host: Host, templar: Templar) -> Iterator[Problem]:
@@ -65,8 +71,7 @@ def _host_problems(host: Host, templar: Templar) -> Iterator[Problem]:
     exports: dict[str, Mapping[str, Any]] = {}
     for role in host.roles:
         settings, found = role_settings(role, host.variables, templar)
-        if not found and role in JUDGES:
-            found = JUDGES[role](specs.filled(specs.role_options(role), settings))
+        found += _meaning_problems(role, settings, found)
         if not found:
             variables = {**role_files(role, "defaults"), **host.variables, **settings, **role_files(role, "vars")}
             exports[role], found = _exports_and_files(role, variables, templar)
@@ -79,18 +84,27 @@ def unknown_names(variables: Mapping[str, Any]) -> list[Problem]:
     roles = sorted(path.parent.parent.name for path in specs.ROLES.glob("*/meta/argument_specs.yml"))
     known = [name for role in roles for name in specs.role_options(role)]
     private = {name for role in roles for name in role_files(role, "vars")}
+    prefixes = tuple(f"{role}_" for role in roles)
     suspects = [
         name
         for name in variables
-        if name not in known and name not in private and name.startswith(tuple(f"{role}_" for role in roles))
+        if name not in known and name not in private and (name.startswith(prefixes) or _is_slip(name, known))
     ]
     return [specs.unknown(name, variables[name], name, known) for name in suspects]
 
 
-def role_settings(
-    role: str, variables: Mapping[str, Any], templar: Templar
-) -> tuple[dict[str, Any], list[Problem]]:
-    """A role's settings on one host, rendered, and what is wrong with their shapes and secrets."""
+def _is_slip(name: str, known: Sequence[str]) -> bool:
+    """Whether a name without a role's prefix is a setting's with a slip of the finger in it.
+
+    Ansible's own names, private ones, and those that hold a whole setting's name (``edge_nginx_sites``) are meant so.
+    """
+    if name.startswith(("_", "ansible_")) or name.endswith(tuple(f"_{one}" for one in known)):
+        return False
+    return bool(difflib.get_close_matches(name.lower(), known, n=1, cutoff=SLIP))
+
+
+def role_settings(role: str, variables: Mapping[str, Any], templar: Templar) -> tuple[dict[str, Any], list[Problem]]:
+    """A role's settings on one host, rendered, and what is wrong with their shapes."""
     options = specs.role_options(role)
     raw = {**role_files(role, "defaults"), **variables}
     rendering = templar.copy_with_new_env(available_variables=raw)
@@ -102,10 +116,26 @@ def role_settings(
         try:
             settings[name] = plain(rendering.template(raw[name]))
         except AnsibleError as error:
-            found.append(Problem(name, "a template", f"it does not render ({error})", "a value that does"))
+            found.append(Problem(name, "a template", f"it does not render ({_clause(error)})", "a value that does"))
             settings[name] = options[name].get("default")
-    found += specs.problems(options, settings)
-    return settings, found or secret.problems(options, settings)
+    return settings, found + specs.problems(options, settings)
+
+
+def _meaning_problems(role: str, settings: Mapping[str, Any], misfits: Sequence[Problem]) -> list[Problem]:
+    """What cannot work in the settings of right shape; in the place of the others their defaults are judged."""
+    options = specs.role_options(role)
+    broken = {re.split(r"[.\[]", problem.setting)[0] for problem in misfits if problem.why != specs.UNREAD}
+    if any(options[name].get("required") for name in broken):
+        return []
+    sound = {name: value for name, value in settings.items() if name not in broken}
+    found = JUDGES[role](specs.filled(options, sound)) if role in JUDGES else []
+    named = {problem.setting for problem in found}
+    return found + [problem for problem in secret.problems(options, sound) if problem.setting not in named]
+
+
+def _clause(error: Exception) -> str:
+    """What an error says, as a part of a sentence."""
+    return " ".join(str(error).split()).rstrip(".")
 
 
 def plain(value: Any) -> Any:
@@ -145,7 +175,7 @@ def _exports_and_files(
         except AnsibleError as error:
             release = facts["distribution_major_version"]
             where, shown = f"a file of the role {role}", f"impossible on Debian {release}"
-            return exports, [Problem(where, shown, str(error).rstrip("."), "settings with which it renders")]
+            return exports, [Problem(where, shown, _clause(error), "settings with which it renders")]
     return exports, []
 
 
@@ -165,5 +195,8 @@ def port_collisions(exports: Mapping[str, Mapping[str, Any]]) -> list[Problem]:
 
 
 def _overlap(one: str, other: str) -> bool:
-    everywhere = {"", "0.0.0.0", "::", "[::]"}
-    return one == other or one in everywhere or other in everywhere
+    """Whether two addresses cannot share a port. IPv6 sockets leave IPv4 alone, as nginx opens them (ipv6only=on)."""
+    if one == other or "" in (one, other):
+        return True
+    everywhere = {"0.0.0.0", "::", "[::]"}
+    return (":" in one) == (":" in other) and (one in everywhere or other in everywhere)

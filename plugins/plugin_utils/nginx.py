@@ -41,8 +41,7 @@ URL = re.compile(r"(https?://[^\s\"$;{}\\]+|/[^\s\"$;{}\\]*)")
 UNSAFE_TEXT = set('"$\\\n\r')
 PUBLIC_ONLY = "a name that the world's DNS knows, or another source: selfsigned or files"
 # Names that no public authority certifies: RFC 6761, RFC 6762, RFC 8375, and ICANN's resolution on .internal.
-PRIVATE_NAMES = ("example", "home.arpa", "internal", "invalid", "local", "localhost", "test")
-PRIVATE_NAMES += ("example.com", "example.net", "example.org")
+PRIVATE_NAMES = "example example.com example.net example.org home.arpa internal invalid local localhost test".split()
 
 OWN_OPTIONS = {
     "content-security-policy": "nginx_csp or the site's csp.policy",
@@ -401,10 +400,6 @@ def _shape_problems(setting: str, policy: Mapping[str, Any]) -> Iterator[Problem
 
 def _page_problems(site: Mapping[str, Any]) -> Iterator[Problem]:
     """Pages whose inline parts cannot be read."""
-    for page in site["csp"]["html"]:
-        if not Path(page).exists():
-            why = "there is no such file on the controller"
-            yield Problem("csp.html", value_of(page), why, "the path of built HTML")
     for path in model.html_files(site):
         try:
             model.page(path)
@@ -412,7 +407,8 @@ def _page_problems(site: Mapping[str, Any]) -> Iterator[Problem]:
             why = f"it is no UTF-8 ({error.reason} at byte {error.start}), and nginx would say that it is"
             yield Problem("csp.html", value_of(str(path)), why, "the page in UTF-8")
         except OSError as error:
-            yield Problem("csp.html", value_of(str(path)), f"nobody can read it ({error.strerror})", "a readable file")
+            why = f"the controller cannot read it ({error.strerror})"
+            yield Problem("csp.html", value_of(str(path)), why, "the path of built HTML")
 
 
 def _length_problems(settings: Settings, site: Mapping[str, Any]) -> Iterator[Problem]:
@@ -483,4 +479,4 @@ def _why_not_until(expires: str) -> str:
 
 
 def _now() -> datetime.datetime:
-    return datetime.datetime.now(datetime.timezone.utc)
+    return datetime.datetime.now(datetime.UTC)

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ CERTIFICATES = "/etc/nginx/certificates"
 CONTENT = "/var/www"
 REPORT_PATH = "/.well-known/csp-report"
 REPORT_GROUP = "csp"
+HTML = {".htm", ".html", ".shtml"}  # what nginx's mime.types calls text/html
 # 32 random hexadecimal digits for each request (ngx_http_core_module), twice what CSP3 §7.1 asks of a nonce.
 NONCE_VARIABLE = "$request_id"
 # Empty over plain HTTP, where HSTS must not be sent (RFC 6797 §7.2); nginx leaves empty headers out.
@@ -54,19 +56,23 @@ UPSTREAM_HEADERS = (
 def model(settings: Settings) -> dict[str, Any]:
     """What the templates and tasks take. ``settings`` fit the role's argument_specs and hold all defaults."""
     sites = [_site(settings, site) for site in settings["nginx_sites"]]
-    mine = {name for site in sites for name, _value in site["headers"]}
+    mine = [name for site in sites for name, _value in site["headers"]]
     return {
         "sites": sites,
         "upstreams": [upstream for site in sites for upstream in site["upstreams"]],
         "zones": [zone for site in sites for zone in site["zones"]],
-        "hidden_headers": sorted(mine | set(UPSTREAM_HEADERS)),
+        "hidden_headers": sorted({name.lower(): name for name in (*mine, *UPSTREAM_HEADERS)}.values()),
         "guarded": [place for site in sites for place in site["locations"] if place["users"]],
         "placeholders": [
             {"name": site["name"], "names": site["names"], "folder": site["certificate_folder"], "acme": site["acme"]}
             for site in sites
             if site["certificate"]["source"] != "files"
         ],
-        "fetched": [{"name": site["name"], "names": site["names"]} for site in sites if site["acme"]],
+        "fetched": [
+            {"name": site["name"], "names": site["names"], "folder": site["certificate_folder"]}
+            for site in sites
+            if site["acme"]
+        ],
         "acme": settings["nginx_acme"],
         "hsts": hsts(settings["nginx_hsts"]),
         "listens": list(listens(settings)),
@@ -76,19 +82,20 @@ def model(settings: Settings) -> dict[str, Any]:
 def _site(settings: Settings, site: Site) -> dict[str, Any]:
     key = _key(site["name"])
     places = [{**place, "key": f"{key}_{number}"} for number, place in enumerate(site["locations"])]
-    headers = site_headers(settings, site)
+    answering = ({**site, "key": key}, *places)
     return {
         **site,
         "key": key,
         "names": [site["name"], *site["aliases"]],
         "root": site["root"] or (f"{CONTENT}/{site['name']}" if site["content"] else None),
         "locations": places,
-        "upstreams": [{**one["upstream"], "key": one["key"]} for one in ({**site, "key": key}, *places) if one["upstream"]],
-        "zones": [{"key": one["key"], "rate": one["rate"]} for one in ({**site, "key": key}, *places) if one["rate"]],
-        "headers": headers,
+        "upstreams": [{**one["upstream"], "key": one["key"]} for one in answering if one["upstream"]],
+        "zones": [{"key": one["key"], "rate": one["rate"]} for one in answering if one["rate"]],
+        "headers": site_headers(settings, site),
         "certificate_folder": f"{CERTIFICATES}/{site['name']}",
         "acme": site["certificate"]["source"] == "acme",
-        "hides_metrics": not any(place["path"].lstrip("= ").rstrip("/") == "/metrics" for place in places),
+        # A pattern outranks a prefix, so a prefix that opens the figures to some has to stand alone.
+        "hides_metrics": bool(site["upstream"]) and not any(one["path"].rstrip("/") == "/metrics" for one in places),
     }
 
 
@@ -97,44 +104,62 @@ def _key(name: str) -> str:
     return "site_" + hashlib.sha256(name.encode()).hexdigest()[:10]
 
 
-def site_policy(settings: Settings, site: Site) -> csp.Policy:
-    """The enforced policy of a site: the common one, its own directives, its pages' hashes, and where reports go."""
-    policy: csp.Policy = {**settings["nginx_csp"], **site["csp"]["policy"]}
-    for page in html_files(site):
-        found = csp.hashes(page.read_text("utf-8"))
+def site_policy(settings: Settings, site: Site, trial: Mapping[str, list[str]] | None = None) -> csp.Policy:
+    """The policy of a site: the common one, its own directives, its pages' hashes, and where reports go.
+
+    trial: directives to put in the place of the enforced ones, for the policy that is only reported.
+    """
+    policy: csp.Policy = {**settings["nginx_csp"], **site["csp"]["policy"], **(trial or {})}
+    for path in html_files(site):
+        found = page(path)
         policy = csp.merge(policy, {"script-src": found.script_src, "style-src": found.style_src})
-    return _with_reports(site, policy)
-
-
-def report_only_policy(settings: Settings, site: Site) -> csp.Policy | None:
-    """The policy that is only reported: the enforced one with the changes under trial."""
-    trial = site["csp"]["report_only"]
-    return {**site_policy(settings, site), **trial} if trial else None
-
-
-def _with_reports(site: Site, policy: csp.Policy) -> csp.Policy:
     # report-uri is obsolete, but the only form that Firefox and Safari know.
     return {**policy, "report-uri": [REPORT_PATH], "report-to": [REPORT_GROUP]} if site["csp"]["report"] else policy
 
 
 def html_files(site: Site) -> list[Path]:
     """The built pages on the controller whose inline parts the policy has to allow."""
-    places = [Path(place) for place in (*site["csp"]["html"], *([site["content"]] if site["content"] else []))]
-    return [page for place in places for page in (sorted(place.rglob("*.html")) if place.is_dir() else [place])]
+    places = [Path(place) for place in site["csp"]["html"]]
+    folders = [place for place in places if place.is_dir()] + ([Path(site["content"])] if site["content"] else [])
+    found = [path for folder in folders for path in sorted(folder.rglob("*")) if path.suffix in HTML and path.is_file()]
+    return [place for place in places if not place.is_dir()] + found
+
+
+def page(path: Path) -> csp.HashResult:
+    """What a page needs in its policy. Raises OSError, and UnicodeDecodeError where it is no UTF-8."""
+    about = path.stat()
+    return _page(path, about.st_mtime_ns, about.st_size)
+
+
+@lru_cache(maxsize=4096)
+def _page(path: Path, _changed: int, _size: int) -> csp.HashResult:
+    # Kept, for each use of the model by a template works everything out again.
+    return csp.hashes(path.read_text("utf-8"))
 
 
 def site_headers(settings: Settings, site: Site) -> list[tuple[str, str]]:
-    """Every header that every response of the site carries, in the order of the settings."""
-    nonce = NONCE_VARIABLE if site["csp"]["nonce_placeholder"] else None
-    headers = {"Content-Security-Policy": csp.header(site_policy(settings, site), nonce=nonce)}
-    trial = report_only_policy(settings, site)
-    if trial:
-        headers["Content-Security-Policy-Report-Only"] = csp.header(trial, nonce=nonce)
+    """Every header that every response of the site carries, in the order of the settings.
+
+    A later setting replaces an earlier one, whatever the case of its name (RFC 9110 §5.1); an empty one takes it away.
+    """
+    headers = policy_headers(settings, site)
     if site["csp"]["report"]:
         headers["Reporting-Endpoints"] = f'{REPORT_GROUP}="{REPORT_PATH}"'
     headers["Strict-Transport-Security"] = HSTS_VARIABLE
-    headers.update({name: str(value) for name, value in {**settings["nginx_headers"], **site["headers"]}.items()})
-    return [(name, value) for name, value in headers.items() if value]
+    named = {name.lower(): (name, value) for name, value in headers.items()}
+    for own in (settings["nginx_headers"], site["headers"]):
+        named |= {name.lower(): (name, "" if value is None else str(value)) for name, value in own.items()}
+    return [pair for pair in named.values() if pair[1]]
+
+
+def policy_headers(settings: Settings, site: Site) -> dict[str, str]:
+    """The headers of the enforced policy and of the one that is only reported."""
+    nonce = NONCE_VARIABLE if site["csp"]["nonce_placeholder"] else None
+    headers = {"Content-Security-Policy": csp.header(site_policy(settings, site), nonce=nonce)}
+    if site["csp"]["report_only"]:
+        trial = site_policy(settings, site, site["csp"]["report_only"])
+        headers["Content-Security-Policy-Report-Only"] = csp.header(trial, nonce=nonce)
+    return headers
 
 
 def hsts(options: Mapping[str, Any]) -> str:
@@ -146,11 +171,8 @@ def hsts(options: Mapping[str, Any]) -> str:
 
 def listens(settings: Settings) -> Iterator[dict[str, Any]]:
     """The ports nginx takes, for the firewall and for the rule that no two things take one."""
-    for setting, open_to in (("nginx_http_port", "world"), ("nginx_https_port", "world")):
-        yield {"port": settings[setting], "setting": setting, "address": "", "from": open_to}
-    yield {
-        "port": settings["nginx_status_port"],
-        "setting": "nginx_status_port",
-        "address": "127.0.0.1",
-        "from": "host",
-    }
+    for setting in ("nginx_http_port", "nginx_https_port"):
+        for address in settings["nginx_listen_addresses"]:
+            yield {"port": settings[setting], "setting": setting, "address": address.strip("[]"), "from": "world"}
+    port = settings["nginx_status_port"]
+    yield {"port": port, "setting": "nginx_status_port", "address": "127.0.0.1", "from": "host"}

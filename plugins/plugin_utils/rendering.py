@@ -91,7 +91,10 @@ def expanded(spec: Mapping[str, Any], path: str) -> Iterator[tuple[dict[str, Any
         return
     for item in spec["each"]:
         known = item if isinstance(item, Mapping) else {"item": item}
-        named = {key: str(spec[key]).format_map(dict(known)) for key in (path, "copy") if key in spec}
+        try:
+            named = {key: str(spec[key]).format_map(dict(known)) for key in (path, "copy") if key in spec}
+        except (KeyError, ValueError, IndexError) as error:
+            raise AnsibleError(f"{spec[path]}: what stands in braces is no key of each element ({error})") from error
         yield {**alone, **named}, {"item": item}
 
 
@@ -108,6 +111,6 @@ def digest_of(files: Iterable[Rendered]) -> str:
     """A short digest over all paths and contents; the same files give the same digest on every run."""
     total = hashlib.sha256()
     for file in sorted(files, key=lambda one: one.dest):
-        for part in (file.dest.encode(), file.content or b""):
+        for part in (file.dest.encode(), b"absent" if file.content is None else b"present", file.content or b""):
             total.update(len(part).to_bytes(8, "big") + part)
     return total.hexdigest()[:16]

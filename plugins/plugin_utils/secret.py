@@ -19,7 +19,8 @@ PLACEHOLDER = re.compile(
     r"|your[-_ ]|letmein|qwerty|12345|<[^>]*>|x{4,}|\*{4,}|\.{3,}",
     re.IGNORECASE,
 )
-FORM = "the output of `openssl rand -base64 24`, kept in a vault file"
+# Hexadecimal digits are harmless wherever a secret may stand: in URLs, in shells, in configurations.
+FORM = "the output of `openssl rand -hex 24`, kept in a vault file"
 
 
 def problems(options: Options, settings: Mapping[str, Any]) -> list[Problem]:
@@ -43,7 +44,7 @@ def _secrets(options: Options, settings: Mapping[str, Any], prefix: str) -> Iter
 
 
 def weak(setting: str, value: str) -> list[Problem]:
-    """Why this secret protects nothing; the secret itself is never repeated. Keys in PEM form are judged by their users."""
+    """Why this secret protects nothing; it is never repeated. Keys in PEM form are judged by those who use them."""
     shown = value_of(value, secret=True)
     if "-----BEGIN " in value:
         return []

@@ -2,8 +2,8 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 """Settings against a role's argument_specs: every misfit at once, each as a Problem, and the nested defaults filled in.
 
-Ansible checks argument_specs too, but one role and host at a time, without the path of a nested option, and it never applies
-the defaults of nested options. Here both follow from the same file that Ansible reads.
+Ansible checks argument_specs too, but one role and host at a time, without the path of a nested option, and it never
+applies the defaults of nested options. Here both follow from the same file that Ansible reads.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ Options = Mapping[str, Mapping[str, Any]]
 
 ROLES = Path(__file__).parents[2] / "roles"
 
+UNREAD = "nothing reads a setting of this name"
 TYPES: dict[str, tuple[str, str]] = {
     "str": ("a text is needed", "one text, in quotes where it could be read as something else"),
     "path": ("a path is needed", "one path"),
@@ -70,13 +71,13 @@ def _form(option: Mapping[str, Any]) -> str:
 
 
 def _value_problems(option: Mapping[str, Any], value: Any, setting: str) -> list[Problem]:
-    kind = option["type"]
+    kind, shown = option["type"], value_of(value, secret=bool(option.get("no_log")))
     try:
         value = coerced(kind, value)
     except (TypeError, ValueError):
-        return [Problem(setting, value_of(value), TYPES[kind][0], _form(option))]
+        return [Problem(setting, shown, TYPES[kind][0], _form(option))]
     if option.get("choices") and value not in option["choices"]:
-        return [Problem(setting, value_of(value), "it is none of the choices", _form(option))]
+        return [Problem(setting, shown, "it is none of the choices", _form(option))]
     if kind == "list":
         element = {"type": option.get("elements", "raw"), **{k: option[k] for k in ("options",) if k in option}}
         return [p for i, one in enumerate(value) for p in _value_problems(element, one, f"{setting}[{i}]")]
@@ -91,10 +92,11 @@ def _group_problems(options: Options, group: Mapping[str, Any], setting: str) ->
 
 
 def unknown(setting: str, value: object, name: str, known: Mapping[str, object] | Sequence[str]) -> Problem:
-    """A name that nothing reads, with the name that was probably meant."""
+    """A name that nothing reads, with the name that was probably meant. A text may be a secret, so it is not shown."""
     near = difflib.get_close_matches(str(name), list(known), n=1, cutoff=0.6)
     instead = f"{near[0]}, if that is meant" if near else "one of " + ", ".join(sorted(known))
-    return Problem(setting, value_of(value), "nothing reads a setting of this name", instead)
+    shown = value_of(value) if isinstance(value, (bool, int, float)) else "given"
+    return Problem(setting, shown, UNREAD, instead)
 
 
 def coerced(kind: str, value: Any) -> Any:

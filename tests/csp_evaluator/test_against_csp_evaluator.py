@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import json
 import random
-import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -22,9 +21,9 @@ import pytest
 import yaml
 from ansible_collections.fushuma.production.plugins.plugin_utils import csp
 from ansible_collections.fushuma.production.plugins.plugin_utils.csp_policy import effective
+from programs_support import npm_installed
 
 HERE = Path(__file__).resolve().parent
-INSTALLED = HERE.parents[1] / ".cache" / "npm" / "csp_evaluator"
 POLICIES = {entry["name"]: entry["policy"] for entry in yaml.safe_load((HERE / "policies.yml").read_text())}
 
 # The evaluator's types, and the rules of this project that say the same. EXPERIMENTAL, NONCE_HASH, SRC_NO_PROTOCOL,
@@ -76,22 +75,10 @@ Evaluate = Callable[[list[str]], dict[str, Any]]
 @pytest.fixture(scope="session")
 def evaluate() -> Evaluate:
     """Runs the evaluator over policies; installs it first if that was not done for this package-lock.json."""
-    for tool in ("node", "npm"):
-        if shutil.which(tool) is None:
-            pytest.skip(f"the comparison with Google's CSP Evaluator needs {tool}, which is not installed")
-    lock = (HERE / "package-lock.json").read_bytes()
-    done = INSTALLED / "installed-package-lock.json"
-    if not done.is_file() or done.read_bytes() != lock:
-        INSTALLED.mkdir(parents=True, exist_ok=True)
-        for name in ("package.json", "package-lock.json"):
-            shutil.copy(HERE / name, INSTALLED / name)
-        npm = ["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--no-update-notifier"]
-        installing = subprocess.run(npm, cwd=INSTALLED, capture_output=True, text=True, timeout=300, check=False)
-        assert installing.returncode == 0, f"npm ci failed:\n{installing.stdout}{installing.stderr}"
-        done.write_bytes(lock)
+    installed = npm_installed(HERE)
 
     def run(policies: list[str]) -> dict[str, Any]:
-        node = ["node", str(HERE / "evaluate.mjs"), str(INSTALLED)]
+        node = ["node", str(HERE / "evaluate.mjs"), str(installed)]
         running = subprocess.run(
             node, input=json.dumps(policies), capture_output=True, text=True, timeout=120, check=False
         )

@@ -13,7 +13,7 @@ import sys
 import tarfile
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -171,6 +171,20 @@ def up(host: Wanted, image: str) -> Record:
         return record
 
 
+def boot_again(name: str) -> Record:
+    """A host whose processes were killed, running again on its old file system."""
+    with locked(f"host-{name}"):
+        record = record_of(name)
+        client = docker.from_env()
+        container = client.containers.get(record.container)
+        container.start()
+        wait_for_boot(container, name)
+        record = replace(record, address=address_of(container), ssh_port=ssh_port(container))
+        record_file(name).write_text(json.dumps(asdict(record), indent=2) + "\n")
+        client.close()
+        return record
+
+
 def running_record(client: Any, host: Wanted, image: str) -> Record | None:
     """The record of the host if it has booted and still is what is wanted."""
     record = read_record(host.name)
@@ -263,15 +277,20 @@ def ssh_port(container: Any) -> int:
     return int(bindings[0]["HostPort"])
 
 
+def address_of(container: Any) -> str:
+    """The host's address on its network."""
+    (network,) = container.attrs["NetworkSettings"]["Networks"].values()
+    return str(network["IPAddress"])
+
+
 def describe(container: Any, host: Wanted) -> Record:
     """What others need to know about a host that has booted."""
     container.reload()
-    (network,) = container.attrs["NetworkSettings"]["Networks"].values()
     return Record(
         name=host.name,
         release=host.release,
         container=container.name,
-        address=network["IPAddress"],
+        address=address_of(container),
         ssh_port=ssh_port(container),
         published={str(inside): outside for outside, inside in host.publish},
         network=host.network,

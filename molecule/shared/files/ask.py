@@ -26,9 +26,9 @@ def connect(request: dict[str, Any]) -> socket.socket:
 
 
 def send(connection: socket.socket, request: dict[str, Any]) -> None:
-    body = request["body"].encode()
+    body = request["body"].encode("latin-1") + b"." * request["filler"]
     headers = {"Host": request["site"], **request["headers"]}
-    if body:
+    if request["method"] != "GET":
         headers["Content-Length"] = str(len(body))
     lines = [f"{request['method']} {request['path']} HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items())]
     connection.sendall("\r\n".join([*lines, "", ""]).encode() + body)

@@ -76,7 +76,7 @@ OPTIONS: specs.Options = {
         (
             {"web_name": "a", "web_sites": [{"name": "x", "tags": "one"}, {"weight": True, "proxy": {"timeout": "x"}}]},
             [
-                "web_sites[0].tags is \"one\": a list is needed. Write each element on a line of its own, after `- `.",
+                'web_sites[0].tags is "one": a list is needed. Write each element on a line of its own, after `- `.',
                 "web_sites[1].name is missing: it has no default that could be right for you. "
                 "Write one text, in quotes where it could be read as something else.",
                 'web_sites[1].proxy.timeout is "x": a whole number is needed. Write for example 5.',

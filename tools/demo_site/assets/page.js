@@ -3,7 +3,7 @@ const verdict = document.getElementById("verdict");
 const facts = document.getElementById("facts");
 
 document.addEventListener("securitypolicyviolation", (event) => {
-  verdict.textContent = `Blocked by ${event.effectiveDirective}; the report is in the host's log.`;
+  verdict.textContent = `Blocked by ${event.effectiveDirective}; the report is in the host's log /var/log/nginx/csp.log.`;
 });
 
 document.getElementById("try").addEventListener("click", () => {
@@ -15,19 +15,24 @@ document.getElementById("try").addEventListener("click", () => {
 });
 
 function fact(name, value) {
-  const row = facts.insertRow();
-  row.insertCell().textContent = name;
-  row.insertCell().textContent = value ?? "not sent";
+  facts.append(
+    Object.assign(document.createElement("dt"), { textContent: name }),
+    Object.assign(document.createElement("dd"), { textContent: value ?? "not sent" }),
+  );
 }
 
 const shown = [
-  "content-security-policy",
   "strict-transport-security",
   "cross-origin-opener-policy",
+  "cross-origin-embedder-policy",
+  "cross-origin-resource-policy",
   "referrer-policy",
+  "x-content-type-options",
   "permissions-policy",
 ];
 const response = await fetch(location.href, { cache: "no-store" });
-fact("the inline script", document.documentElement.dataset.inline);
+fact("inline script of this page", document.documentElement.dataset.inline);
+fact("protocol", performance.getEntriesByType("navigation")[0].nextHopProtocol);
+fact("content-security-policy", response.headers.get("content-security-policy")?.replaceAll("; ", ";\n"));
 for (const name of shown) fact(name, response.headers.get(name));
 document.documentElement.dataset.ready = "yes";
