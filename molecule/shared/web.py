@@ -6,12 +6,15 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 from testinfra.host import Host
 
 FILES = Path(__file__).parent / "files"
 ASK = (FILES / "ask.py").read_text("utf-8")
 HTTP2 = (FILES / "http2.py").read_text("utf-8")
+
+LOG_SECONDS = 5  # nginx keeps lines of its log for a second
 
 
 @dataclass(frozen=True)
@@ -61,3 +64,17 @@ def ask(host: Host, *requests: Request) -> list[Answer]:
     done = host.run("python3 -c %s %s", ASK, asked)
     assert done.rc == 0, done.stderr
     return [Answer(**answer) for answer in json.loads(done.stdout)]
+
+
+def logged(host: Host, log: str, mark: str) -> list[dict[str, Any]]:
+    """The lines of one of nginx's logs that hold the mark; they may be still on their way to the disk."""
+    wait = 'until grep --fixed-strings --regexp="$0" "$1"; do sleep 0.1; done'
+    lines = host.check_output("timeout %s sh -c %s %s %s", str(LOG_SECONDS), wait, mark, log)
+    return [json.loads(line) for line in lines.splitlines()]
+
+
+def handshake(host: Host, site: str, *options: str, port: int = 443) -> str:
+    """What openssl says of a handshake with 127.0.0.1; "" where none came about."""
+    asked = f"openssl s_client -connect 127.0.0.1:{port} -servername {site} {' '.join(options)}"
+    done = host.run(f"timeout 10 {asked} </dev/null 2>&1")
+    return str(done.stdout) if done.rc == 0 else ""

@@ -153,10 +153,8 @@ def merge(policy: Mapping[str, Sequence[str]], additions: Mapping[str, Sequence[
     """
     result: Policy = {directive: list(sources) for directive, sources in policy.items()}
     for directive, more in additions.items():
-        targets = [name for name in (directive, f"{directive}-elem") if name in policy]
-        if directive not in policy and (more or directive not in FALLBACKS):
-            targets.append(directive)
-        for name in targets:
-            governing = effective(policy, name)
-            result[name] = _joined(policy[governing] if governing else (), more)
+        for name in (directive, f"{directive}-elem"):
+            if name in policy or additions.get(name) or (name == directive and name not in FALLBACKS):
+                start = result[name] if name in result else policy.get(effective(policy, name) or "", [])
+                result[name] = _joined(start, more)
     return result

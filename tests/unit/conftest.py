@@ -1,7 +1,15 @@
-"""Unit tests find the collection's plugins as Ansible finds them."""
+"""Unit tests find the collection's plugins as Ansible finds them, and try the same examples on every run."""
 
 from __future__ import annotations
 
+import os
+
 from ansible.plugins.loader import init_plugin_loader
+from hypothesis import settings
 
 init_plugin_loader()
+
+# A proof says the same of the same code twice. `HYPOTHESIS_PROFILE=explore` looks for new counterexamples.
+settings.register_profile("repeatable", derandomize=True)
+settings.register_profile("explore", derandomize=False, max_examples=1000)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeatable"))
