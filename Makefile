@@ -36,7 +36,8 @@ unit: venv  ## Run the unit tests and measure what they cover
 docs: $(VENV)/controller  ## Generate the roles' defaults and pages from their argument specs
 	@$(BIN)/python tools/generate.py
 
-clean:  ## Remove the virtual environment and all caches
+clean:  ## Remove test hosts, an engine started here, the virtual environment and all caches
+	@if [ -e $(VENV)/controller ]; then $(BIN)/python tools/testhosts down --all; $(BIN)/python tools/testhosts engine stop; fi
 	rm -rf $(VENV) .cache .hypothesis .pytest_cache
 
 venv: $(VENV)/developer  ## Make the virtual environment with all that `make test` needs

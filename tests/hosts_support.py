@@ -21,18 +21,22 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import docker  # type: ignore[import-untyped]
 import yaml
 from testhosts import cli, host, image
 from testhosts.inventory import variables
 
+Result = TypeVar("Result")
+
 ROOT = Path(__file__).resolve().parents[1]
 ANSIBLE = str(Path(sys.executable).with_name("ansible-playbook"))
+RELEASES = ("12", "13")
 PATIENCE = 60.0  # seconds until a condition counts as never met; the machine may be busy
 PLAY_SECONDS = 600
 RECAP = re.compile(r"^(\S+)\s*: (ok=\d+.*)$", re.MULTILINE)
@@ -206,6 +210,12 @@ class Edge:
         """The same in the background."""
         log = self.folder / f"{self.host.name}.log"
         return Controller(role_play(self.folder / "nginx.yml"), self.inventory(settings), log)
+
+
+def on_each(edges: Collection[Edge], work: Callable[[Edge], Result]) -> list[Result]:
+    """Do the work on all hosts at the same time, to its end; what failed first is raised then."""
+    with ThreadPoolExecutor(len(edges)) as pool:
+        return list(pool.map(work, edges))
 
 
 def play_command(playbook: Path | str, inventory: Path, *options: str) -> list[str]:
@@ -394,6 +404,13 @@ def disagreements(one: Host) -> list[str]:
     found = one.python(DISAGREEMENTS).splitlines()
     left = one.sh("find /etc /usr/local /var/www /var/lib -xdev -name '*.fushuma-new'").splitlines()
     return [*found, *(f"{path} was left" for path in left)]
+
+
+def tree_of(one: Host) -> str:
+    """All that nginx is made of: paths with kind, mode, owner and content."""
+    places = "/etc/nginx /var/www /usr/local/sbin"
+    listed = one.sh(f"find {places} -not -name .filler -printf '%p %y %m %U %G %l\\n' | sort")
+    return listed + one.sh(f"find {places} -type f -not -name .filler -exec sha256sum {{}} + | sort")
 
 
 def running_digest(one: Host) -> str:

@@ -3,7 +3,7 @@
 """The application behind nginx, run on the host by its Python: it sends all headers that nginx owns itself, and worse.
 
 The end of the path says what to do: `/status/404` answers so, `/late` after some seconds, `/nonce` with a page that
-holds the placeholder given as argument.
+holds the placeholder given as argument, `/stranger` with one that also has a script without a nonce.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class App(BaseHTTPRequestHandler):
             status = 304
         if self.headers.get("Upgrade") == "websocket":
             status = 101
-        body = b"" if status in (101, 204, 304) else page(path).encode()
+        body = b"" if status in (101, 204, 304) else page(path, sys.argv[1]).encode()
         self.send_response(status)
         for name in OWN_HEADERS:
             self.send_header(name, "from-upstream")
@@ -67,15 +67,19 @@ class App(BaseHTTPRequestHandler):
         """Be silent."""
 
 
-def page(path: str) -> str:
+def page(path: str, placeholder: str) -> str:
     """The page of a path."""
-    if not path.endswith("/nonce"):
-        return f"<!doctype html><title>upstream</title><p>{path}</p>"
-    placeholder = sys.argv[1]
-    return f"""<!doctype html><html lang="en"><title>nonce</title>
-<script nonce="{placeholder}">document.documentElement.dataset.page = "ran";</script>
-<script>document.documentElement.dataset.stranger = "ran";</script>
-<p>A page whose script has a nonce.</p>"""
+    if path.endswith("/nonce"):
+        return nonce_page(placeholder)
+    if path.endswith("/stranger"):
+        return nonce_page(placeholder) + '<script>document.documentElement.dataset.stranger = "ran";</script>'
+    return f"<!doctype html><title>upstream</title><p>{path}</p>"
+
+
+def nonce_page(placeholder: str) -> str:
+    """A page whose script has the placeholder where its nonce belongs."""
+    script = 'document.documentElement.dataset.page = "ran";'
+    return f'<!doctype html><html lang="en"><title>nonce</title><script nonce="{placeholder}">{script}</script>'
 
 
 if __name__ == "__main__":

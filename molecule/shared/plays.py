@@ -1,4 +1,4 @@
-"""Plays that the tests themselves run on all hosts of the scenario: failures are results too."""
+"""Plays that the tests themselves run, mostly on all hosts of the scenario: failures are results too."""
 
 from __future__ import annotations
 
@@ -11,6 +11,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import testinfra
+from testinfra.host import Host
 
 SECRET = re.compile("canary|PRIVATE KEY")
 """Every secret in a scenario has this word in it."""
@@ -34,8 +37,14 @@ def inventory() -> str:
     return os.path.join(os.environ["MOLECULE_EPHEMERAL_DIRECTORY"], "inventory")
 
 
-def run_playbook(playbook: Path, *arguments: str) -> Played:
-    """Run a playbook to its end. No secret may be in what it says."""
+def all_hosts() -> dict[str, Host]:
+    """The hosts of the scenario by their names."""
+    found = testinfra.get_hosts(["all"], connection="ansible", ansible_inventory=inventory())
+    return {host.backend.host: host for host in found}
+
+
+def run_playbook(playbook: Path | str, *arguments: str) -> Played:
+    """Run a playbook, given by its path or its name in a collection, to its end. No secret may be in what it says."""
     with tempfile.NamedTemporaryFile("r", encoding="utf-8") as lines:
         environment = {
             **{name: value for name, value in os.environ.items() if name != "ANSIBLE_LOG_PATH"},

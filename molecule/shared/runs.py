@@ -30,7 +30,7 @@ class Run:
 
 
 def runs_of(log: str) -> list[Run]:
-    """The runs in a log, in their order. Lines without a prefix belong to the line above (a diff is logged as one entry)."""
+    """The runs in a log, in their order. Lines without a prefix belong to the line above them."""
     process, lines = "", []
     for line in log.splitlines():
         found = LINE.match(line)

@@ -71,13 +71,13 @@ def _form(option: Mapping[str, Any]) -> str:
 
 
 def _value_problems(option: Mapping[str, Any], value: Any, setting: str) -> list[Problem]:
-    kind, shown = option["type"], value_of(value, secret=bool(option.get("no_log")))
+    kind, secret = option["type"], bool(option.get("no_log"))
     try:
         value = coerced(kind, value)
     except (TypeError, ValueError):
-        return [Problem(setting, shown, TYPES[kind][0], _form(option))]
+        return [Problem(setting, value_of(value, secret=secret), TYPES[kind][0], _form(option))]
     if option.get("choices") and value not in option["choices"]:
-        return [Problem(setting, shown, "it is none of the choices", _form(option))]
+        return [Problem(setting, value_of(value, secret=secret), "it is none of the choices", _form(option))]
     if kind == "list":
         element = {"type": option.get("elements", "raw"), **{k: option[k] for k in ("options",) if k in option}}
         return [p for i, one in enumerate(value) for p in _value_problems(element, one, f"{setting}[{i}]")]

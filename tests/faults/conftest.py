@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hosts_support import Edge, free_port
+from hosts_support import RELEASES, Edge, free_port, on_each
 
 Settings = Mapping[str, Mapping[str, Any]]
 
@@ -45,14 +45,12 @@ def whole() -> Callable[[str], bool]:
 
 
 @pytest.fixture(scope="session")
-def edge(boot: Callable[..., Any], folder: Path, settings: Settings) -> Callable[[str], Edge]:
-    """A host of a release with setting ``a`` in force; each test leaves it converged."""
-    known: dict[str, Edge] = {}
+def booted_edges(boot: Callable[..., Any], folder: Path) -> list[Edge]:
+    return [Edge(boot(f"fault{release}", release, publish={free_port(): 443}), folder) for release in RELEASES]
 
-    def of(release: str) -> Edge:
-        if release not in known:
-            known[release] = Edge(boot(f"fault{release}", release, publish={free_port(): 443}), folder)
-            known[release].play(settings["a"]).ok()
-        return known[release]
 
-    return of
+@pytest.fixture
+def edges(booted_edges: list[Edge], settings: Settings) -> list[Edge]:
+    """A host of each release with setting ``a`` in force."""
+    on_each(booted_edges, lambda edge: edge.play(settings["a"]).ok())
+    return booted_edges

@@ -13,11 +13,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
-from hosts_support import Client, Edge, disagreements
+from hosts_support import Client, Edge, disagreements, on_each
 
 KILLS = 10  # on each release
 ATTEMPTS = 2 * KILLS  # one that has ended before it is killed does not count
-RELEASES = ("12", "13")
 
 # Run on the host. Waits for the change that holds the lock of nginx. `measure` prints the seconds it took; `kill
 # SECONDS` ends it after so many, as the kernel does where memory runs out, and says how far it was.
@@ -128,20 +127,21 @@ class Killer:
 
 
 def test_a_killed_converge_is_healed_by_the_next_and_nginx_never_stops_serving(
-    edge: Callable[[str], Edge],
+    edges: list[Edge],
     settings: Mapping[str, Mapping[str, Any]],
     whole: Callable[[str], bool],
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     seed = os.environ.get("FAULTS_SEED", str(random.randrange(10**6)))
-    killers = [Killer(edge(release), settings, whole, random.Random(f"{seed} {release}")) for release in RELEASES]
-    with ThreadPoolExecutor(len(killers)) as pool:
-        clients = list(pool.map(Killer.run, killers))
-    healed = sum(killer.healed for killer in killers)
+    killers = {
+        edge.host.name: Killer(edge, settings, whole, random.Random(f"{seed} {edge.host.name}")) for edge in edges
+    }
+    clients = on_each(edges, lambda edge: killers[edge.host.name].run())
+    healed = sum(killer.healed for killer in killers.values())
     requests = sum(client.requests for client in clients)
     failures = [failure for client in clients for failure in client.failures]
     with capsys.disabled():
-        print(f"\nFAULTS_SEED={seed}", *(line for killer in killers for line in killer.report), sep="\n")
+        print(f"\nFAULTS_SEED={seed}", *(line for killer in killers.values() for line in killer.report), sep="\n")
         print(f"healed {healed} of {KILLS * len(killers)}; {requests} requests, {len(failures)} failed")
     assert failures == []
     assert healed == KILLS * len(killers)

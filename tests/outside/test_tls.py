@@ -106,7 +106,9 @@ def test_http2_is_agreed_on(host: Host, scanner: Host) -> None:
     assert "ALPN protocol: http/1.1\n" in s_client(scanner, host, "-alpn", "http/1.1")
 
 
-@pytest.mark.parametrize(("version", "accepted"), {"tls1": False, "tls1_1": False, "tls1_2": True, "tls1_3": True}.items())
+@pytest.mark.parametrize(
+    ("version", "accepted"), {"tls1": False, "tls1_1": False, "tls1_2": True, "tls1_3": True}.items()
+)
 def test_versions(version: str, accepted: bool, host: Host, scanner: Host) -> None:
     # At its usual security level the client itself would refuse the old ones.
     said = s_client(scanner, host, f"-{version}", *(() if accepted else ("-cipher", "ALL:@SECLEVEL=0")))

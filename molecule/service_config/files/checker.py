@@ -1,7 +1,7 @@
 """A service's checker: refuses a configuration in which a line begins with ``broken``, and quotes that line.
 
-Usage: checker.py NAME. Where /run/served/NAME.kill exists it removes that and kills the program that called it, as an operator's
-machine or the kernel would at a bad moment.
+Usage: checker.py NAME. Where /run/served/NAME.kill exists it removes that and kills the program that called it, as a
+power cut would at a bad moment.
 """
 
 from __future__ import annotations

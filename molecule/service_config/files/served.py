@@ -1,7 +1,7 @@
-"""A service in small: it takes up the first word of its configuration, tells it over HTTP, and notes each time it does so.
+"""A service in small: it takes up the first word of its configuration, tells it over HTTP, and notes that it did so.
 
-Usage: served.py NAME PORT. It reads /etc/NAME/main.conf when it starts and upon SIGHUP, and adds ``start WORD`` or ``reload WORD`` to
-/run/served/NAME. Two words make it misbehave: with ``mute`` it answers 500, with ``fatal`` it ends.
+Usage: served.py NAME PORT. It reads /etc/NAME/main.conf when it starts and upon SIGHUP, and adds ``start WORD`` or
+``reload WORD`` to /run/served/NAME. Two words make it misbehave: with ``mute`` it answers 500, with ``fatal`` it ends.
 """
 
 from __future__ import annotations

@@ -12,13 +12,13 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
-import testinfra
-from plays import Played, Result, inventory, play
+from plays import Played, Result, all_hosts, play
 from testinfra.host import Host
 
 MODULE = "fushuma.production.service_config"
 STATE = "/var/lib/fushuma-production"
 SECRET = "canary-Tq8vLm3xZr6k"
+HOSTS = all_hosts()
 PORTS = itertools.count(random.randrange(10000, 30000, 100))  # others each time, so that the tests can be run again
 
 Task = dict[str, Any]
@@ -77,15 +77,6 @@ class Service:
 
 def shell(command: str) -> Task:
     return {"ansible.builtin.shell": command}
-
-
-def hosts() -> dict[str, Host]:
-    """The hosts of the scenario by their names."""
-    found = testinfra.get_hosts(["all"], connection="ansible", ansible_inventory=inventory())
-    return {host.backend.host: host for host in found}
-
-
-HOSTS = hosts()
 
 
 def on_each(played: Played, number: int) -> list[tuple[Host, Result]]:
@@ -151,7 +142,12 @@ def test_files_come_with_their_owner_and_mode_and_go_with_what_is_not_wanted() -
     for _host, result in on_each(played, 1):
         assert result["stdout"].startswith("-rw-r----- 1 daemon mail 1 ")
     for _host, result in on_each(played, 2):
-        assert set(result["paths"]) == {f"{parts}/foreign", f"{parts}/foreign/deep", f"{parts}/foreign/deep/file", f"{parts}/two"}
+        assert set(result["paths"]) == {
+            f"{parts}/foreign",
+            f"{parts}/foreign/deep",
+            f"{parts}/foreign/deep/file",
+            f"{parts}/two",
+        }
     for host in HOSTS.values():
         owned = host.file(parts)
         assert (owned.user, owned.group, owned.mode) == ("root", "mail", 0o750)
@@ -162,10 +158,11 @@ def test_what_was_changed_by_hand_is_undone() -> None:
     service = Service("byhand")
     played = play(
         service.task("one"),
-        shell(f"echo other >{service.configuration}; chmod 0600 {service.unit}; systemctl disable --now {service.name}"),
+        shell(f"echo other >{service.configuration}; chmod 0600 {service.unit}"),
+        shell(f"systemctl disable --now {service.name}"),
         service.task("one"),
     )
-    for host, result in on_each(played, 2):
+    for host, result in on_each(played, 3):
         assert set(result["paths"]) == {service.configuration, service.unit}
         assert service.is_settled(host, "one")
         assert host.file(service.unit).mode == 0o644
@@ -350,7 +347,10 @@ def test_the_digest_proves_that_a_service_runs_with_these_files() -> None:
     service = Service("digest")
     probe = [{"http": f"http://127.0.0.1:{service.port}/", "body": "@config_digest@"}]
     stuck = [{"http": f"http://127.0.0.1:{service.port}/", "body": "@config_digest@ and more"}]
-    played = play(service.task("one @config_digest@", probe=probe), service.task("two @config_digest@", probe=stuck, probe_timeout=1))
+    played = play(
+        service.task("one @config_digest@", probe=probe),
+        service.task("two @config_digest@", probe=stuck, probe_timeout=1),
+    )
     assert outcomes(played) == {("changed", "failed")}
     for host in HOSTS.values():
         assert service.is_settled(host, "one")

@@ -1,6 +1,6 @@
 """Runs on the host: asks what is described as JSON in the first argument and prints the answers as JSON.
 
-Each request has a connection of its own. Nothing is followed, decoded or corrected, so that what the server sent is what is seen.
+Each request has a connection of its own. Nothing is followed, decoded or corrected: what the server sent is seen.
 """
 
 from __future__ import annotations
@@ -30,7 +30,10 @@ def send(connection: socket.socket, request: dict[str, Any]) -> None:
     headers = {"Host": request["site"], **request["headers"]}
     if request["method"] != "GET":
         headers["Content-Length"] = str(len(body))
-    lines = [f"{request['method']} {request['path']} HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items())]
+    lines = [
+        f"{request['method']} {request['path']} HTTP/1.1",
+        *(f"{name}: {value}" for name, value in headers.items()),
+    ]
     connection.sendall("\r\n".join([*lines, "", ""]).encode() + body)
 
 

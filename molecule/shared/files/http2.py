@@ -1,4 +1,4 @@
-"""Runs on the host: asks 127.0.0.1:443 over HTTP/2 for the site's first page and prints the protocol agreed on and the status.
+"""Runs on the host: asks 127.0.0.1:443 over HTTP/2 for a site's first page; prints the protocol and the status.
 
 Just enough of RFC 9113 and RFC 7541 for one request, so that the host needs no client program.
 """

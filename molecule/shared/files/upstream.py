@@ -1,7 +1,7 @@
 """An application as nginx finds it behind itself: it sends headers of its own, and says what it was asked.
 
-Usage: upstream.py PORT. Paths: /echo tells the request as JSON, /slow keeps silent for SECONDS, /socket is a websocket that echoes,
-/metrics tells figures, /page is HTML with the word NONCE-WORD; all others answer 200.
+Usage: upstream.py PORT. By the last part of a path: ``slow`` keeps silent for a while, ``socket`` is a websocket that
+echoes, ``metrics`` tells figures, ``page`` is HTML with a place for a nonce. All other requests are told as JSON.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 SLOW_SECONDS = 3
-# RFC 6455 §1.3
-WEBSOCKET_GUID = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+WEBSOCKET_GUID = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455 §1.3
+NONCE_PLACEHOLDER = "nonce-4f9Kq2Lx8Zr1"
 
 # What helmet and common frameworks send on their own.
 OWN_HEADERS = {
@@ -39,14 +39,15 @@ class Application(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def do_GET(self) -> None:
-        if self.path == "/socket":
+        last = self.path.rpartition("/")[2]
+        if last == "socket":
             self.echo_frame()
-        elif self.path == "/slow":
+        elif last == "slow":
             time.sleep(SLOW_SECONDS)
             self.answer("late")
-        elif self.path == "/page":
-            self.answer("<!doctype html><script nonce=NONCE-WORD></script>", "text/html")
-        elif self.path == "/metrics":
+        elif last == "page":
+            self.answer(f"<!doctype html><script nonce={NONCE_PLACEHOLDER}></script>", "text/html")
+        elif last == "metrics":
             self.answer("figure 1\n")
         else:
             told = {"port": self.server.server_port, "path": self.path, "headers": dict(self.headers.items())}  # type: ignore[attr-defined]
@@ -74,7 +75,11 @@ class Application(BaseHTTPRequestHandler):
             return
         accept = base64.b64encode(hashlib.sha1((self.headers["Sec-WebSocket-Key"] + WEBSOCKET_GUID).encode()).digest())
         self.send_response(101)
-        for name, value in {"Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Accept": accept.decode()}.items():
+        for name, value in {
+            "Upgrade": "websocket",
+            "Connection": "Upgrade",
+            "Sec-WebSocket-Accept": accept.decode(),
+        }.items():
             self.send_header(name, value)
         self.end_headers()
         size = self.rfile.read(2)[1] & 0x7F

@@ -93,6 +93,6 @@ def with_includes(directive: Directive, files: Mapping[str, str]) -> Directive:
 
 
 def headers_of(*levels: Directive) -> list[list[str]]:
-    """The ``add_header`` that count, from the outermost level to the innermost: the last level that has any has its own."""
+    """The ``add_header`` that count of nested levels, outermost first: a level that has any inherits none."""
     found = [level.all("add_header") for level in levels]
     return next((each for each in reversed(found) if each), [])

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -64,13 +64,19 @@ class Role:
         return self._rendered[1]
 
     @cached_property
-    def tasks(self) -> list[dict[str, Any]]:
-        """Every task of the role as it is given to its module; those whose condition is false are left out."""
+    def tasks(self) -> list[tuple[str, dict[str, Any]]]:
+        """Each task that runs, as its module and what that is given; what ``files`` makes is in ``files`` above."""
         tasks = yaml_of(specs.ROLES / self.name / "tasks" / "main.yml")
-        return [self.value(task) for task in tasks if self._runs(task)]
+        return [given for task in tasks if self._runs(task) for given in self._given(task)]
 
     def _runs(self, task: Mapping[str, Any]) -> bool:
         return "when" not in task or bool(templar(self.variables).evaluate_conditional(task["when"]))
+
+    def _given(self, task: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+        for name, arguments in task.items():
+            if "." in name:
+                wanted = {key: value for key, value in arguments.items() if key != "files"}
+                yield name.rpartition(".")[2], self.value(wanted)
 
     @cached_property
     def exports(self) -> dict[str, Any]:

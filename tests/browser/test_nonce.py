@@ -1,0 +1,92 @@
+# Copyright: fushuma.production contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Sites whose scripts carry a nonce, from an application and from files, in a real browser."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import pytest
+from browser.visiting import Sites, Visit
+from demo_support import PLACEHOLDER
+from playwright.sync_api import Response
+
+NONCE = "document.scripts[0].nonce"
+
+
+class Place(NamedTuple):
+    site: str
+    path: str
+
+
+@pytest.fixture(params=[Place("app.localhost", "/nonce"), Place("pages.localhost", "/")], ids=["application", "files"])
+def place(request: pytest.FixtureRequest) -> Place:
+    """Where the page with the nonce is."""
+    found: Place = request.param
+    return found
+
+
+def test_the_page_works_and_its_placeholder_never_arrives(place: Place, sites: Sites, visit: Visit, mark: str) -> None:
+    response = visit.go(sites.url(place.site, place.path + mark))
+    assert (response.status, visit.data("page")) == (200, "ran")
+    assert PLACEHOLDER not in response.text()
+    nonce = visit.page.evaluate(NONCE)
+    assert f'nonce="{nonce}"' in response.text()
+    assert f"'nonce-{nonce}'" in response.headers["content-security-policy"]
+    favicon = [said for said in visit.complaints if "favicon" not in said and "404" not in said]
+    assert (favicon, visit.violations(), sites.reports(mark)) == ([], [], [])
+
+
+@pytest.mark.parametrize("nonce", ["", "abc", PLACEHOLDER], ids=["none", "made up", "the placeholder"])
+def test_an_injected_script_does_not_run(nonce: str, place: Place, sites: Sites, visit: Visit, mark: str) -> None:
+    visit.go(sites.url(place.site, place.path + mark))
+    visit.page.evaluate(
+        """nonce => {
+            const script = document.createElement("script");
+            if (nonce) script.setAttribute("nonce", nonce);
+            script.textContent = "document.documentElement.dataset.injected = 'ran'";
+            document.documentElement.append(script);
+        }""",
+        nonce,
+    )
+    assert (visit.wait_for_violations(), visit.data("injected")) == (["script-src-elem"], None)
+    sites.wait_for_report(mark, "script-src-elem")
+
+
+def test_a_script_in_the_page_that_nobody_blessed_does_not_run(sites: Sites, visit: Visit, mark: str) -> None:
+    visit.go(sites.url("app.localhost", f"/stranger{mark}"))
+    assert (visit.data("page"), visit.data("stranger")) == ("ran", None)
+    assert visit.violations() == ["script-src-elem"]
+    sites.wait_for_report(mark, "script-src-elem")
+
+
+def test_each_load_has_a_nonce_of_its_own_and_no_old_page_returns(place: Place, sites: Sites, visit: Visit) -> None:
+    url = sites.url(place.site, place.path)
+    nonces = []
+    for load in (lambda: visit.go(url), visit.page.reload, lambda: visit.go(url), lambda: back(visit, sites)):
+        response = load()
+        assert response is not None
+        assert (response.status, visit.data("page")) == (200, "ran")
+        nonces.append(visit.page.evaluate(NONCE))
+    assert len(set(nonces)) == len(nonces)
+
+
+def back(visit: Visit, sites: Sites) -> Response | None:
+    """Leave the page and return by the browser's history."""
+    visit.go(sites.url("localhost"))
+    return visit.page.go_back()
+
+
+def test_a_page_that_did_not_change_is_sent_again(place: Place, sites: Sites, visit: Visit) -> None:
+    visit.go(sites.url(place.site, place.path))
+    status = visit.page.evaluate(
+        """async () => {
+            const first = await fetch(location.href);
+            const headers = {
+                "If-None-Match": first.headers.get("ETag") ?? "*",
+                "If-Modified-Since": new Date().toUTCString(),
+            };
+            return (await fetch(location.href, { headers, cache: "no-store" })).status;
+        }"""
+    )
+    assert status == 200

@@ -1,0 +1,95 @@
+# Copyright: fushuma.production contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Configurations pushed to a host under load: no request fails, and afterwards one configuration is there, whole."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from hosts_support import Client, Edge, disagreements, on_each, running_digest, tree_of, wait_for
+
+TAKEN_PORT = 9999
+# wrk opens a connection for each request: nginx before 1.27.4 closes idle connections when it reloads, which wrk counts
+# as errors even where it could ask again (RFC 9112 §9.3.1). A slow machine is no error.
+WRK = "wrk -t1 -c4 -d600s --timeout 60s -H 'Connection: close' https://localhost:443/"
+
+
+@dataclass
+class Load:
+    """What wrk has counted, once it has ended."""
+
+    requests: int = 0
+    errors: list[str] = field(default_factory=list)
+
+
+@contextmanager
+def load_on(edge: Edge) -> Iterator[Load]:
+    """wrk inside the host, from entering the context to leaving it."""
+    counted = Load()
+    with ThreadPoolExecutor(1) as pool:
+        output = pool.submit(edge.host.sh, WRK)
+        try:
+            wait_for(lambda: edge.host.run(["pgrep", "-x", "wrk"], check=False).code == 0, "wrk runs")
+            yield counted
+        finally:
+            edge.host.run(["pkill", "-INT", "-x", "wrk"], check=False)
+    text = output.result()
+    counted.requests = int(re.findall(r"(\d+) requests in", text)[0])
+    counted.errors += re.findall(r"Socket errors: .*|Non-2xx or 3xx responses: .*", text)
+
+
+def with_site(settings: Mapping[str, Any], **options: Any) -> dict[str, Any]:
+    """The settings with options of the site localhost changed."""
+    first, *others = settings["nginx_sites"]
+    return {**settings, "nginx_sites": [{**first, **options}, *others]}
+
+
+def push_all(one: Edge, settings: Mapping[str, Mapping[str, Any]], client: Client) -> Load:
+    """Push a configuration that nginx refuses, one that does not come into force, and a good one."""
+    before, running = tree_of(one.host), running_digest(one.host)
+    with client, load_on(one) as load:
+        # nginx -t looks the upstream's name up and does not find it.
+        refused = one.play(with_site(settings["a"], upstream={"servers": ["backend.invalid:8080"]}, content=None))
+        assert refused.failed
+        assert "host not found in upstream" in refused.output
+        assert "The former configuration is back and in force" in refused.output
+        assert (tree_of(one.host), running_digest(one.host), disagreements(one.host)) == (before, running, [])
+
+        # nginx -t minds no port that is taken; nginx itself cannot bind it, and somebody else answers the probe.
+        silent = one.play({**settings["a"], "nginx_status_port": TAKEN_PORT})
+        assert silent.failed
+        assert "does not answer as it should" in silent.output
+        assert "The former configuration is back and in force" in silent.output
+        assert (tree_of(one.host), running_digest(one.host), disagreements(one.host)) == (before, running, [])
+
+        one.play(settings["b"]).ok()
+        assert running_digest(one.host) != running
+        assert disagreements(one.host) == []
+    return load
+
+
+def test_no_push_fails_a_request(
+    edges: list[Edge],
+    settings: Mapping[str, Mapping[str, Any]],
+    whole: Callable[[str], bool],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def work(one: Edge) -> str:
+        one.host.install("wrk", "procps")
+        one.host.run(["systemd-run", "--quiet", "python3", "-m", "http.server", "-b", "127.0.0.1", str(TAKEN_PORT)])
+        client = Client(one.port, accept=whole)
+        load = push_all(one, settings, client)
+        assert (load.errors, client.failures) == ([], [])
+        assert load.requests > 1000
+        assert one.play(settings["b"]).ok().changed == 0
+        return f"{one.host.name}: {load.requests} requests of wrk and {client.requests} from outside, 0 failed"
+
+    report = on_each(edges, work)
+    with capsys.disabled():
+        print("", *report, sep="\n")
