@@ -70,10 +70,9 @@ class Host:
     def run(self, argv: Sequence[str], *, check: bool = True) -> Finished:
         """Run a program to its end; with ``check`` it has to succeed."""
         with closing(docker.from_env(timeout=PLAY_SECONDS)) as client:
-            api = client.api
-            execution = api.exec_create(self.record.container, list(argv))["Id"]
-            output = api.exec_start(execution).decode(errors="replace")
-            done = Finished(int(api.exec_inspect(execution)["ExitCode"]), output)
+            execution, chunks = host.started(client.api, self.record.container, argv)
+            output = b"".join(chunk for _stream, chunk in chunks).decode(errors="replace")
+            done = Finished(int(client.api.exec_inspect(execution)["ExitCode"]), output)
         assert not (check and done.code), f"{self.name}: `{shlex.join(argv)}` ended with {done.code}: {done.output}"
         return done
 

@@ -25,9 +25,7 @@ def needs_apt(package: str, *programs: str) -> str:
     names = programs or (package,)
     if not any(map(shutil.which, names)):
         if os.geteuid() != 0 or platform.freedesktop_os_release().get("ID") != "debian":
-            pytest.skip(
-                f"this machine lacks {package} (Debian: apt install {package}; root on Debian installs it here)"
-            )
+            pytest.skip(f"this machine lacks {package} (apt install {package}; root on Debian installs it here)")
         apt_get("update")
         apt_get("install", "--yes", "--no-install-recommends", package)
     return next(filter(None, map(shutil.which, names)))

@@ -18,12 +18,28 @@ LATE_SECONDS = 5
 ETAG = '"page-1"'
 
 # What Node's helmet sends by default, and older names of the same; each value says where it comes from.
-OWN_HEADERS = """
-    Content-Security-Policy Content-Security-Policy-Report-Only Cross-Origin-Embedder-Policy Cross-Origin-Opener-Policy
-    Cross-Origin-Resource-Policy Expect-CT Feature-Policy Origin-Agent-Cluster Permissions-Policy Referrer-Policy
-    Report-To Reporting-Endpoints Strict-Transport-Security X-Content-Type-Options X-DNS-Prefetch-Control
-    X-Download-Options X-Frame-Options X-Permitted-Cross-Domain-Policies X-Powered-By X-XSS-Protection
-""".split()
+OWN_HEADERS = [
+    "Content-Security-Policy",
+    "Content-Security-Policy-Report-Only",
+    "Cross-Origin-Embedder-Policy",
+    "Cross-Origin-Opener-Policy",
+    "Cross-Origin-Resource-Policy",
+    "Expect-CT",
+    "Feature-Policy",
+    "Origin-Agent-Cluster",
+    "Permissions-Policy",
+    "Referrer-Policy",
+    "Report-To",
+    "Reporting-Endpoints",
+    "Strict-Transport-Security",
+    "X-Content-Type-Options",
+    "X-DNS-Prefetch-Control",
+    "X-Download-Options",
+    "X-Frame-Options",
+    "X-Permitted-Cross-Domain-Policies",
+    "X-Powered-By",
+    "X-XSS-Protection",
+]
 
 
 class App(BaseHTTPRequestHandler):
@@ -61,7 +77,7 @@ class App(BaseHTTPRequestHandler):
             self.wfile.write(body)
         self.close_connection = status == 101
 
-    do_GET = do_HEAD = do_POST = do_PUT = do_DELETE = do_OPTIONS = answer  # noqa: N815
+    do_GET = do_HEAD = do_POST = do_PUT = do_DELETE = do_OPTIONS = answer
 
     def log_message(self, *_words: object) -> None:
         """Be silent."""

@@ -66,8 +66,13 @@ def make_home() -> None:
             link.symlink_to(target)
 
 
+def is_shipped(name: str) -> bool:
+    """Whether a file is part of the collection: what tests and builds it follows pytest's and ruff's ways."""
+    return name == "tests/config.yml" or name.split("/")[0] not in ("molecule", "tests", "tools")
+
+
 def make_copy() -> None:
-    """The files git knows or would add, as a repository of their own."""
+    """The collection's files that git knows or would add, as a repository of their own."""
     listed = subprocess.run(
         ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"],
         cwd=ROOT,
@@ -76,7 +81,7 @@ def make_copy() -> None:
         check=True,
     )
     shutil.rmtree(COPY, ignore_errors=True)
-    for name in filter(None, listed.stdout.split("\0")):
+    for name in filter(is_shipped, filter(None, listed.stdout.split("\0"))):
         source, target = ROOT / name, COPY / name
         if source.is_symlink() or source.is_file():
             target.parent.mkdir(parents=True, exist_ok=True)

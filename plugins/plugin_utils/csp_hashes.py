@@ -291,7 +291,7 @@ def hashes(html: str) -> HashResult:
 
 def _host_allowed(origin: str, source: str) -> bool:
     """Whether a source allows the origin of a script, paths aside, on a page served over TLS (CSP3 §6.7.2)."""
-    scheme, _, host = origin.partition("://")
+    scheme, _separator, host = origin.partition("://")
     wanted_scheme, separator, rest = source.lower().rpartition("://")
     wanted = rest.partition("/")[0]
     if source in (origin, f"{scheme}:") or (source == "*" and host):

@@ -32,6 +32,8 @@ OPTIONS = [
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-sync",
+    # Reports that follow one another go out at once, not once a minute.
+    "--short-reporting-delay",
     "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE localhost, EXCLUDE *.localhost, EXCLUDE 127.0.0.1",
 ]
 # Before any script of the page: keeps what the policy has stopped.

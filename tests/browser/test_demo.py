@@ -15,11 +15,18 @@ from hosts_support import ROOT
 
 DEMO = "localhost"
 SHOTS = ROOT / ".cache" / "browser"
-OWN_HEADERS = """
-    content-security-policy cross-origin-embedder-policy cross-origin-opener-policy cross-origin-resource-policy
-    permissions-policy referrer-policy reporting-endpoints strict-transport-security x-content-type-options
-    x-frame-options
-""".split()
+OWN_HEADERS = [
+    "content-security-policy",
+    "cross-origin-embedder-policy",
+    "cross-origin-opener-policy",
+    "cross-origin-resource-policy",
+    "permissions-policy",
+    "referrer-policy",
+    "reporting-endpoints",
+    "strict-transport-security",
+    "x-content-type-options",
+    "x-frame-options",
+]
 
 
 def opened(sites: Sites, visit: Visit, path: str = "/") -> Visit:

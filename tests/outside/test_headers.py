@@ -171,7 +171,7 @@ KINDS = {
 
 
 def wrong(answer: Answer, wanted: Mapping[str, str]) -> list[str]:
-    """What is not as it should be: own headers that are missing, there twice or another, and headers of the upstream."""
+    """What is not as it should be: own headers that are missing, twice there or another, and those of the upstream."""
     known = {name.lower() for name in OWN_HEADERS} | set(HSTS) | set(wanted)
     found = [f"{name}: {value}" for name, value in answer.headers if "upstream" in value.lower()]
     for name in sorted(known):

@@ -12,12 +12,14 @@ import socket
 import sys
 import tarfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import docker  # type: ignore[import-untyped]
+from docker.utils.socket import STDOUT, frames_iter  # type: ignore[import-untyped]
 
 from .common import HOSTS, ROOT, Stop, locked, run, say, shown, tail, wait_until
 from .image import SUITES
@@ -35,6 +37,9 @@ LABEL_WANTED = f"{LABEL}.wanted"
 NAME = re.compile(r"[a-z][a-z0-9-]{0,30}")
 BOOT_SECONDS = 90.0
 STOPPED_BOOTING = ("running", "degraded")
+
+WAIT_FOR_LINE = ("sh", "-c", 'read -r _; exec "$@" < /dev/null', "sh")
+"""Before a command: starts it when a line has been sent."""
 
 OPERATOR_IDS = (1000, 37)
 """uid (recipe/setup) and gid (Debian's base-passwd) of the user operator."""
@@ -299,14 +304,29 @@ def describe(container: Any, host: Wanted) -> Record:
 
 def execute(client: Any, name: str, argv: Sequence[str]) -> int:
     """Run a command as root in a host; its output goes where this program's does. Returns its exit code."""
-    api = client.api
-    execution = api.exec_create(record_of(name).container, list(argv))["Id"]
-    for out, err in api.exec_start(execution, stream=True, demux=True):
-        for stream, chunk in ((sys.stdout, out), (sys.stderr, err)):
-            if chunk:
-                stream.buffer.write(chunk)
-                stream.flush()
-    return int(api.exec_inspect(execution)["ExitCode"])
+    execution, chunks = started(client.api, record_of(name).container, argv)
+    for number, chunk in chunks:
+        stream = sys.stdout if number == STDOUT else sys.stderr
+        stream.buffer.write(chunk)
+        stream.flush()
+    return int(client.api.exec_inspect(execution)["ExitCode"])
+
+
+def started(api: Any, container: str, argv: Sequence[str]) -> tuple[str, Iterator[tuple[int, bytes]]]:
+    """Run a command as root; returns its id and what it writes, as (STDOUT or STDERR, bytes) until it has ended.
+
+    The command waits for a line before it starts: what arrives together with the head of the engine's response is lost
+    in docker's HTTP client (`_get_raw_response_socket` reads beside the buffer that has it).
+    """
+    execution = api.exec_create(container, [*WAIT_FOR_LINE, *argv], stdin=True)["Id"]
+    stream = api.exec_start(execution, socket=True)
+
+    def chunks() -> Iterator[tuple[int, bytes]]:
+        with closing(stream._response):
+            getattr(stream, "_sock", stream).sendall(b"\n")
+            yield from frames_iter(stream, tty=False)
+
+    return execution, chunks()
 
 
 def ours(client: Any) -> list[Any]:

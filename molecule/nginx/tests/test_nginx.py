@@ -280,4 +280,6 @@ def test_nginx_runs_what_is_on_the_disk_and_starts_at_boot(host: Host) -> None:
     record = json.loads(host.file("/var/lib/fushuma-production/nginx.record").content_string)
     assert "/etc/nginx/nginx.conf" in record["files"]
     (running,) = ask(host, Request("127.0.0.1", "/digest", port=8081, tls=False))
-    assert running.body.strip() in host.file("/etc/nginx/nginx.conf").content_string
+    written = re.search(r'return 200 "([0-9a-f]{16})\\n";', host.file("/etc/nginx/nginx.conf").content_string)
+    assert written
+    assert running.body == f"{written[1]}\n"

@@ -44,6 +44,7 @@ def problems(chain: str, key: str, names: list[str] | None = None) -> list[str]:
     [
         pytest.param(GOOD.chain, GOOD.key, SITE, id="all names"),
         pytest.param(GOOD.chain, GOOD.key, SITE[:1], id="one of its names"),
+        pytest.param((new := pair(start=0)).chain, new.key, SITE, id="from this second"),
         pytest.param(LEAF.chain + BELOW.chain, LEAF.key, SITE, id="chain"),
         pytest.param(LEAF.chain + BELOW.chain + ROOT.chain, LEAF.key, SITE, id="chain with its root"),
         pytest.param((made_up := pair("WWW.Fushuma.com")).chain, made_up.key, SITE[:1], id="capital letters"),
