@@ -41,7 +41,10 @@ URL = re.compile(r"(https?://[^\s\"$;{}\\]+|/[^\s\"$;{}\\]*)")
 UNSAFE_TEXT = set('"$\\\n\r')
 PUBLIC_ONLY = "a name that the world's DNS knows, or another source: selfsigned or files"
 # Names that no public authority certifies: RFC 6761, RFC 6762, RFC 8375, and ICANN's resolution on .internal.
-PRIVATE_NAMES = "example example.com example.net example.org home.arpa internal invalid local localhost test".split()
+PRIVATE_NAMES = (
+    *("example", "home.arpa", "internal", "invalid", "local", "localhost", "test"),
+    *("example.com", "example.net", "example.org"),
+)
 
 OWN_OPTIONS = {
     "content-security-policy": "nginx_csp or the site's csp.policy",

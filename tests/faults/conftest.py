@@ -45,8 +45,11 @@ def whole() -> Callable[[str], bool]:
 
 
 @pytest.fixture(scope="session")
-def booted_edges(boot: Callable[..., Any], folder: Path) -> list[Edge]:
-    return [Edge(boot(f"fault{release}", release, publish={free_port(): 443}), folder) for release in RELEASES]
+def booted_edges(boot: Callable[..., Any], folder: Path, settings: Settings) -> list[Edge]:
+    """A host of each release that has the certificates of both settings, which are no part of the change."""
+    edges = [Edge(boot(f"fault{release}", release, publish={free_port(): 443}), folder) for release in RELEASES]
+    on_each(edges, lambda edge: edge.play(settings["b"]).ok())
+    return edges
 
 
 @pytest.fixture

@@ -44,7 +44,7 @@ def test_a_full_disk_changes_nothing(
         with Client(one.port, accept=whole) as client:
             failed = one.play(settings["b"])
             assert failed.failed
-            assert "No space left on device" in failed.output
+            assert f"No space left on device: '{full}/" in failed.output, failed.output
             assert (tree_of(one.host), running_digest(one.host), disagreements(one.host)) == (before, running, [])
 
             one.host.run(["rm", f"{full}/.filler"])

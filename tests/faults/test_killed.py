@@ -65,27 +65,30 @@ class Killer:
     def run(self) -> Client:
         """Kill until there are enough kills; returns the client that asked the host through all of it."""
         with Client(self.edge.port, accept=self.whole) as client:
-            self.measure()
-            kills = attempt = 0
-            while kills < KILLS and attempt < ATTEMPTS:
-                letter = "ab"[attempt % 2]
+            former, letter, kills = "b", "a", 0
+            self.measure(former)
+            for _attempt in range(ATTEMPTS):
                 done = self.kill_module(letter) if kills % 2 else self.kill_controller(letter)
-                wrong = self.wrong_after(letter)
-                attempt += 1
+                # The operator goes on, or thinks better of it.
+                following = self.random.choice([former, letter])
+                wrong = self.wrong_after(following)
+                former, letter = following, {"a": "b", "b": "a"}[following]
                 if done or wrong:
                     kills += 1
                     self.healed += not wrong
-                    self.say(f"{kills}: {done}: {'; '.join(wrong) or 'healed'}")
+                    self.say(f"{kills}: {done}, then {following}: {'; '.join(wrong) or 'healed'}")
+                if kills == KILLS:
+                    break
         return client
 
     def say(self, line: str) -> None:
         self.report.append(f"{self.edge.host.name}: {line}")
 
-    def measure(self) -> None:
-        """Find out what a change from a to b takes now."""
+    def measure(self, letter: str) -> None:
+        """Find out what a change to this setting takes now."""
         with ThreadPoolExecutor(1) as pool:
             change = pool.submit(self.edge.host.python, WATCH, "measure")
-            self.converge = self.edge.play(self.settings["b"]).ok().seconds
+            self.converge = self.edge.play(self.settings[letter]).ok().seconds
             self.change = float(change.result())
         self.say(f"a converge takes {self.converge:.1f} s, the change within it {self.change:.2f} s")
 
@@ -96,7 +99,7 @@ class Killer:
         time.sleep(moment)
         killed = controller.running()
         controller.kill()
-        return f"controller killed after {moment:.2f} s" if killed else ""
+        return f"controller killed {moment:.2f} s after it had begun {letter}" if killed else ""
 
     def kill_module(self, letter: str) -> str:
         """Kill the module on the host at a random moment of its change, and then the controller."""
@@ -106,7 +109,7 @@ class Killer:
             controller = self.edge.start(self.settings[letter])
             found = killed.result().strip()
             controller.kill()
-        return "" if found == "ended" else f"module killed {moment:.3f} s after it had begun, the change {found}"
+        return "" if found == "ended" else f"module killed {moment:.3f} s after it had begun {letter}, {found}"
 
     def wrong_after(self, letter: str) -> list[str]:
         """What is not as it should be after the next normal run, and the one after that."""

@@ -53,6 +53,7 @@ def said_of(site: dict[str, Any], **more: Any) -> list[str]:
         {"nginx_worker_connections": 1},
         {"nginx_headers": {}},
         {"nginx_headers": {"X-Frame-Options": None, "Referrer-Policy": "", "X-XSS-Protection": 0}},
+        {"nginx_headers": {"X-Long": "a" * 4000}},
         {"nginx_headers": {"Permissions-Policy": 'geolocation=(self "https://maps.fushuma.com")'}},
         {"nginx_hsts": {"max_age": 0, "include_subdomains": False}},
         {"nginx_hsts": {"max_age": 31536000, "preload": True}},
@@ -558,16 +559,16 @@ def test_content_has_to_be_there(tmp_path: Path) -> None:
     assert said_of(site, content="plugins") == [f'content is "plugins": {missing}']
 
 
-def test_content_is_not_large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_content_is_not_large(tmp_path: Path) -> None:
     (tmp_path / "index.html").touch()
     (tmp_path / "assets").mkdir()
-    (tmp_path / "assets" / "film").write_bytes(bytes(3 << 20))
+    with (tmp_path / "assets" / "film").open("wb") as film:
+        film.truncate(8 << 20)
     site = {"name": "www.fushuma.com", "content": str(tmp_path)}
-    monkeypatch.setattr(nginx, "CONTENT_LIMIT", 3 << 20)
     assert said_of(site) == []
     (tmp_path / "one more").write_bytes(b"x")
     assert said_of(site) == [
-        f'content is "{tmp_path}": its 3 MiB would travel with every run. '
+        f'content is "{tmp_path}": its 8 MiB would travel with every run. '
         "Write root, and have a deployment fill that folder."
     ]
 
