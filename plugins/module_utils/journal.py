@@ -114,17 +114,21 @@ def make_so(entries: Iterable[Entry]) -> None:
 def _stage(entry: Entry) -> None:
     staged = staged_name(entry.path)
     discard_staged([entry.path])
-    if entry.kind == "link":
-        os.symlink(os.fsdecode(entry.data), staged)
-        return
-    # Opened unreadable for others: the content may be secret before the mode is set.
-    descriptor = os.open(staged, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "wb") as out:
-        out.write(entry.data)
-        out.flush()
-        os.fchown(descriptor, entry.uid, entry.gid)
-        os.fchmod(descriptor, entry.mode)
-        os.fsync(descriptor)
+    try:
+        if entry.kind == "link":
+            os.symlink(os.fsdecode(entry.data), staged)
+            return
+        # Opened unreadable for others: the content may be secret before the mode is set.
+        descriptor = os.open(staged, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "wb") as out:
+            out.write(entry.data)
+            out.flush()
+            os.fchown(descriptor, entry.uid, entry.gid)
+            os.fchmod(descriptor, entry.mode)
+            os.fsync(descriptor)
+    except OSError as error:
+        # A write, unlike an open, does not say which file it was about.
+        raise OSError(error.errno, error.strerror, entry.path) from error
 
 
 def discard_staged(paths: Iterable[str]) -> None:

@@ -267,5 +267,7 @@ def test_each_response_has_a_nonce_of_its_own(host: Host) -> None:
         (nonce,) = set(re.findall(rb'nonce="([^"]*)"', answer.body))
         for name in ("Content-Security-Policy", "Content-Security-Policy-Report-Only"):
             assert f"script-src 'nonce-{nonce.decode()}' " in answer.one(name)
+        assert answer.one("Cache-Control") == "no-store"
+        assert [*answer.all("ETag"), *answer.all("Last-Modified")] == []
         nonces.add(nonce)
     assert len(nonces) == 3
