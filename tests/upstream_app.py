@@ -16,6 +16,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 PORT = 3000
 LATE_SECONDS = 5
 ETAG = '"page-1"'
+LAST_MODIFIED = "Mon, 02 Nov 2026 00:00:00 GMT"
 
 # What Node's helmet sends by default, and older names of the same; each value says where it comes from.
 OWN_HEADERS = [
@@ -53,7 +54,8 @@ class App(BaseHTTPRequestHandler):
             time.sleep(LATE_SECONDS)
         asked = re.search(r"/status/(\d{3})$", path)
         status = int(asked[1]) if asked else 200
-        if self.headers.get("If-None-Match") == ETAG and path.endswith("/cached"):
+        kept = self.headers.get("If-None-Match") == ETAG or self.headers.get("If-Modified-Since") == LAST_MODIFIED
+        if kept and path.endswith(("/cached", "/nonce")):
             status = 304
         if self.headers.get("Upgrade") == "websocket":
             status = 101
@@ -68,7 +70,7 @@ class App(BaseHTTPRequestHandler):
         elif status != 204:
             self.send_header("Content-Type", "text/html; charset=utf-8")
             self.send_header("ETag", ETAG)
-            self.send_header("Last-Modified", "Mon, 02 Nov 2026 00:00:00 GMT")
+            self.send_header("Last-Modified", LAST_MODIFIED)
             self.send_header("Content-Length", str(len(body)))
         if 300 < status < 304:
             self.send_header("Location", "/elsewhere")

@@ -34,6 +34,7 @@ HEADER_VALUE = re.compile(r"[ -#%-\[\]-~]*")
 LOCATION = re.compile(r"(= )?/[A-Za-z0-9/._~@:+-]*")
 HOST_PATH = re.compile(r"/[A-Za-z0-9/._~@:+-]*")
 FILE_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")
+MAIL = re.compile(r"[^\s@]+@[^\s@]+")
 USER = re.compile(r"[A-Za-z0-9._@-]+")
 PLACEHOLDER = re.compile(r"[A-Za-z0-9_-]+")
 SERVER = re.compile(r"unix:/[A-Za-z0-9/._-]+|(\[[0-9a-fA-F:]+\]|[A-Za-z0-9.-]+):(\d{1,5})")
@@ -72,7 +73,8 @@ FORMS: Mapping[str, tuple[re.Pattern[str], str, str]] = {
     "duration": (DURATION, "it is no duration that nginx knows", 'for example "1m30s", in w, d, h, m, s and ms'),
     "timeout": (TIMEOUT, "nginx knows no such time to wait", 'for example "1m30s", in w, d, h, m, s and ms'),
     "rate": (RATE, "it is no rate that nginx knows", 'for example "10r/s" or "100r/m"'),
-    "root": (HOST_PATH, "it is no absolute path that nginx can have in its configuration", 'for example "/srv/www"'),
+    "path": (HOST_PATH, "it is no absolute path of letters, digits and /._~@:+-", 'for example "/srv/www"'),
+    "mail": (MAIL, "it is no address of mail", 'for example "ops@fushuma.com"'),
 }
 
 
@@ -123,6 +125,8 @@ def _server_problems(settings: Settings) -> Iterator[Problem]:
     yield from _hsts_problems(settings["nginx_hsts"])
     yield from _shape_problems("nginx_csp", settings["nginx_csp"])
     acme = settings["nginx_acme"]
+    yield from _form("mail", "nginx_acme.email", acme["email"])
+    yield from _form("path", "nginx_acme.ca_bundle", acme["ca_bundle"])
     if not acme["directory"].startswith("https://"):
         why = "an ACME directory is only trusted over TLS"
         yield Problem("nginx_acme.directory", value_of(acme["directory"]), why, "its https:// URL")
@@ -223,7 +227,7 @@ def _site_problems(settings: Settings, site: Mapping[str, Any]) -> Iterator[Prob
             "what answers its requests must be one thing",
             "exactly one of root, content and upstream",
         )
-    yield from _form("root", "root", site["root"])
+    yield from _form("path", "root", site["root"])
     if not FILE_NAME.fullmatch(site["index"]):
         yield Problem("index", value_of(site["index"]), "it is no name of a file", 'for example "index.html"')
     yield from _form("size", "body_size", site["body_size"])
@@ -321,7 +325,7 @@ def _place_problems(place: Mapping[str, Any]) -> Iterator[Problem]:
         yield Problem("", value_of(place["path"]), why, "one of the two")
     if place["upstream"]:
         yield from _upstream_problems("upstream", place["upstream"])
-    yield from _form("root", "root", place["root"])
+    yield from _form("path", "root", place["root"])
     if place["redirect"] is not None and not URL.fullmatch(place["redirect"]):
         why = "it is no URL or path that nginx can redirect to"
         yield Problem("redirect", value_of(place["redirect"]), why, 'for example "/new" or "https://…"')

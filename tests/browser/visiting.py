@@ -13,6 +13,9 @@ from playwright.sync_api import Page, Response
 
 CSP_LOG = "/var/log/nginx/csp.log"
 
+# A report that Chromium could not deliver, on a machine that is too busy, is sent again after a minute.
+REPORT_SECONDS = 150.0
+
 Report = dict[str, Any]
 
 
@@ -78,5 +81,5 @@ class Sites:
         def found() -> list[Report]:
             return [one for one in self.reports(mark) if one["effectiveDirective"] == directive]
 
-        wait_for(found, f"a report of {directive} for {mark}")
+        wait_for(found, f"a report of {directive} for {mark}", REPORT_SECONDS)
         return found()[0]

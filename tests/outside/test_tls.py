@@ -41,6 +41,11 @@ def findings(hosts: Mapping[str, Host], scanner: Host) -> Mapping[str, Findings]
     """All that testssl.sh finds, by release; both scans at the same time."""
 
     def scan(release: str) -> Findings:
+        """Once more where the machine was too busy for one of its tests, which is what WARN means."""
+        found = one_scan(release)
+        return one_scan(release) if any(unsure(one) for one in found) else found
+
+    def one_scan(release: str) -> Findings:
         file = f"/root/testssl-{release}.json"
         command = ["timeout", str(SCAN_SECONDS), "testssl", "--quiet", "--color", "0", "--warnings", "batch"]
         command += ["--nodns", "none", "--overwrite", "--jsonfile", file, "--ip", hosts[release].record.address]
@@ -54,10 +59,9 @@ def findings(hosts: Mapping[str, Host], scanner: Host) -> Mapping[str, Findings]
         return dict(zip(hosts, pool.map(scan, hosts), strict=True))
 
 
-def of(found: Findings, name: str) -> str:
-    """What was found under a name that is there once."""
-    (text,) = [one["finding"] for one in found if one["id"] == name]
-    return text
+def unsure(finding: Mapping[str, str]) -> bool:
+    """Whether testssl.sh could not tell."""
+    return finding["severity"] == "WARN" and finding["id"] not in OF_SCANNER
 
 
 @pytest.mark.parametrize("release", ["12", "13"])

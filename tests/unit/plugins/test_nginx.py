@@ -57,7 +57,7 @@ def said_of(site: dict[str, Any], **more: Any) -> list[str]:
         {"nginx_headers": {"Permissions-Policy": 'geolocation=(self "https://maps.fushuma.com")'}},
         {"nginx_hsts": {"max_age": 0, "include_subdomains": False}},
         {"nginx_hsts": {"max_age": 31536000, "preload": True}},
-        {"nginx_acme": {"renew_at": 0.1}},
+        {"nginx_acme": {"renew_at": 0.1, "email": "ops@fushuma.com", "ca_bundle": "/etc/ssl/own.pem"}},
         {"nginx_acme": {"renew_at": 0.9, "directory": "https://ca.fushuma.com/directory"}},
     ],
 )
@@ -67,6 +67,7 @@ def test_server_settings_that_work(settings: dict[str, Any]) -> None:
 
 PORT = "ports go from 1 to 65535. Write a port in that range."
 WAIT = 'nginx knows no such time to wait. Write for example "1m30s", in w, d, h, m, s and ms.'
+ROOT = 'it is no absolute path of letters, digits and /._~@:+-. Write for example "/srv/www".'
 LISTEN = 'Write "0.0.0.0" or "[::]".'
 PRELOAD = (
     "nginx_hsts.preload is true: browsers take only sites with include_subdomains and a max_age of a year into their "
@@ -146,6 +147,11 @@ SHAPE = "a directive takes a list of sources, each a string."
             'nginx_acme.directory is "http://ca.fushuma.com": an ACME directory is only trusted over TLS. '
             "Write its https:// URL.",
         ),
+        (
+            {"nginx_acme": {"email": "ops"}},
+            'nginx_acme.email is "ops": it is no address of mail. Write for example "ops@fushuma.com".',
+        ),
+        ({"nginx_acme": {"ca_bundle": "own.pem"}}, f'nginx_acme.ca_bundle is "own.pem": {ROOT}'),
         ({"nginx_acme": {"renew_at": 0.95}}, f"nginx_acme.renew_at is 0.95: {RENEW}"),
         ({"nginx_acme": {"renew_at": 0}}, f"nginx_acme.renew_at is 0.0: {RENEW}"),
         (
@@ -326,7 +332,6 @@ def test_sites_that_work(site: dict[str, Any], more: dict[str, Any]) -> None:
     assert said_of(site, **more) == []
 
 
-ROOT = 'it is no absolute path that nginx can have in its configuration. Write for example "/srv/www".'
 SIZE = 'it is no size that nginx knows. Write for example "10m", in k, m or g.'
 RATE = 'it is no rate that nginx knows. Write for example "10r/s" or "100r/m".'
 SERVER = 'it is no address with a port. Write for example "127.0.0.1:3000".'

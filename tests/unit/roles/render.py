@@ -52,11 +52,11 @@ class Role:
         base = specs.ROLES / self.name
         renderer = Renderer(templar(self.variables), self.variables, lambda folder, name: str(base / folder / name))
         files, digest = renderer.render(self.value(self.variables[f"_{self.name}_files"]))
-        return {file.dest: file.content or b"" for file in files}, digest
+        return {file.dest: file.content for file in files if file.content is not None}, digest
 
     @cached_property
     def files(self) -> dict[str, str]:
-        """The text of each file by its path on the host."""
+        """The text of each file by its path on the host; those that shall be absent are not among them."""
         return {dest: content.decode() for dest, content in self._rendered[0].items()}
 
     @property

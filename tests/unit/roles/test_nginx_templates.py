@@ -383,7 +383,7 @@ def test_the_same_settings_give_the_same_files(built: Path) -> None:
 
 
 def test_the_digest_is_what_the_probe_asks_for(whole: Role) -> None:
-    (status,) = [one for one in http(whole).blocks("server") if one.one("listen") == "127.0.0.1:9000"]
+    (status,) = [one for one in http(whole).blocks("server") if ["127.0.0.1:9000"] in one.all("listen")]
     assert location(status, "= /digest").one("return") == f"200 {whole.digest}\n"
     (service,) = given_to(whole, "service_config")
     assert service["probe"] == [{"http": "http://127.0.0.1:9000/digest", "body": "@config_digest@"}]
@@ -483,6 +483,13 @@ def test_clients_behind_trusted_proxies() -> None:
     assert block.all("set_real_ip_from") == [["10.0.0.0/8"], ["::1"]]
     assert block.one("real_ip_header") == "X-Forwarded-For"
     assert block.one("real_ip_recursive") == "on"
+
+
+def test_connections_have_files_enough() -> None:
+    whole = parsed(role(nginx_worker_connections=1000).files["/etc/nginx/nginx.conf"])
+    (events,) = whole.blocks("events")
+    assert events.one("worker_connections") == "1000"
+    assert int(whole.one("worker_rlimit_nofile")) >= 2 * 1000  # a client's and an upstream's
 
 
 # --- files -----------------------------------------------------------------------------------------------------------
@@ -729,6 +736,9 @@ def test_reports_are_taken_and_logged() -> None:
     assert methods.one("deny") == "all"
     assert taken.one("access_log") == "/var/log/nginx/csp.log csp"
     assert taken.one("proxy_pass") == "http://127.0.0.1:9000/accepted"
+    assert taken.one("proxy_pass_request_headers") == "off"
+    (status,) = [one for one in http(role()).blocks("server") if ["127.0.0.1:8081"] in one.all("listen")]
+    assert location(status, "= /accepted").one("return") == "204"
     # What is larger than the buffer would be in a file, and not in the log.
     assert taken.one("client_max_body_size") == taken.one("client_body_buffer_size")
     assert taken.all("limit_req") == [["zone=csp_report", "burst=50", "nodelay"]]
@@ -798,6 +808,9 @@ def test_what_the_tasks_are_given(built: Path) -> None:
     # What the task before makes counts for whether nginx has to be reloaded; certbot's hook reloads by itself.
     assert service["reads"] == ["/etc/nginx/certificates/built.fushuma.com/chain.pem"]
     assert service["units"] == ["nginx.service"]
+    # What is left of a site that is gone would still be served.
+    pruned = {folder["path"] for folder in directories(service) if folder.get("prune")}
+    assert pruned == {"/etc/nginx/sites", "/etc/nginx/headers", "/etc/nginx/users", "/var/www/built.fushuma.com"}
     assert [each["name"] for each in fetched["certificates"]] == ["app.fushuma.com"]
     assert (fetched["directory"], fetched["email"]) == ("https://ca.fushuma.com/directory", "ops@fushuma.com")
     assert (fetched["ca_bundle"], fetched["webroot"]) == ("/etc/ssl/own.pem", "/var/www/acme")
@@ -809,6 +822,15 @@ def test_without_certificates_to_make_or_fetch_nobody_is_asked() -> None:
     assert given_to(one, "self_signed_certificates") == given_to(one, "acme_certificates") == []
     (fetched,) = given_to(role({**STATIC, "certificate": {"source": "acme"}}), "acme_certificates")
     assert (fetched["email"], fetched["ca_bundle"]) == ("omitted", "omitted")
+
+
+def test_renewals_trust_the_same_private_authority() -> None:
+    private = {"directory": "https://ca.internal/directory", "ca_bundle": "/etc/ssl/own.pem"}
+    dropin = "/etc/systemd/system/certbot.service.d/production.conf"
+    fetched, made_here = ({**STATIC, "certificate": {"source": source}} for source in ("acme", "selfsigned"))
+    assert "REQUESTS_CA_BUNDLE=/etc/ssl/own.pem" in role(fetched, nginx_acme=private).files[dropin]
+    assert dropin not in role(fetched).files
+    assert dropin not in role(made_here, nginx_acme=private).files
 
 
 @pytest.mark.parametrize(("renew_at", "percent"), [(0.66, 34), (0.1, 90), (0.9, 10), (0.5, 50)])
