@@ -30,7 +30,7 @@ def apt(host: Host, lists: Path) -> None:
 
 
 def fetched(lists: Path, age: float = 0) -> None:
-    (lists / "deb.debian.org_Packages.lz4").touch()
+    (lists / "mirror_dists_stable_Packages.lz4").touch()
     os.utime(lists, (time.time() - age, time.time() - age))
 
 
