@@ -281,6 +281,8 @@ class Store:
         self.state.mkdir(mode=0o700, parents=True, exist_ok=True)
         with open(self.state / f"{self.name}.lock", "w", encoding="ascii") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
+            # A run that was killed while it wrote one of them has left a part of it.
+            discard_staged([str(self.record_path), str(self.journal_path)])
             yield
 
     def activated(self) -> dict[str, str] | None:

@@ -2,6 +2,8 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 """One service, one transaction: write all its files, have them judged, activate, probe; commit or put everything back.
 
+Packages that are missing are installed before, and stay whatever happens.
+
 `converge` is the whole of it, in order. What it must be able to undo, and the undoing itself, live in `journal`.
 """
 
@@ -11,10 +13,10 @@ import inspect
 import os
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ansible_collections.fushuma.production.plugins.module_utils import journal
+from ansible_collections.fushuma.production.plugins.module_utils import journal, packages
 from ansible_collections.fushuma.production.plugins.module_utils.journal import (
     VERBS,
     Before,
@@ -81,11 +83,12 @@ class Directory:
 
 @dataclass(frozen=True)
 class Service:
-    """All that makes one service: its files, who judges them, and what it is to do."""
+    """All that makes one service: its packages and files, who judges them, and what it is to do."""
 
     name: str
     files: Sequence[File] = ()
     directories: Sequence[Directory] = ()
+    packages: Sequence[str] = ()
     units: Sequence[str] = ()
     reads: Sequence[str] = ()
     validate: Sequence[Sequence[str]] = ()
@@ -111,6 +114,7 @@ class Change:
 class Outcome:
     """What a transaction did, or in check mode would do."""
 
+    packages: Sequence[str] = ()
     changes: Sequence[Change] = ()
     commands: Sequence[Sequence[str]] = ()
     healed: bool = False
@@ -118,16 +122,19 @@ class Outcome:
 
     @property
     def changed(self) -> bool:
-        return bool(self.changes or self.commands or self.healed)
+        return bool(self.packages or self.changes or self.commands or self.healed)
 
 
 def converge(service: Service, store: Store, *, check: bool = False) -> Outcome:
     """Bring the service to what is wanted, or raise TransactionError with everything as it was before."""
+    missing = packages.missing(service.packages)
     if check:
-        return _plan(service, store, healed=store.pending() is not None)
+        return _plan(service, store, missing, healed=store.pending() is not None)
     with store.locked():
         healed = _heal(store)
-        outcome = _plan(service, store, healed=healed)
+        if missing:
+            packages.install(missing, service.units)
+        outcome = _plan(service, store, missing, healed=healed)
         if not (outcome.changes or outcome.commands):
             return outcome
         _refuse_unknown_owners(outcome.changes)
@@ -140,7 +147,7 @@ def converge(service: Service, store: Store, *, check: bool = False) -> Outcome:
         except (TransactionError, OSError) as error:
             raise _undone(service, store, str(error)) from error
         if service.confirm_within:
-            return Outcome(outcome.changes, outcome.commands, healed, pending=True)
+            return replace(outcome, pending=True)
         store.close()
         return outcome
 
@@ -230,9 +237,9 @@ def _below(folder: str) -> Iterable[str]:
 # --- the plan --------------------------------------------------------------------------------------------------------
 
 
-def _plan(service: Service, store: Store, *, healed: bool) -> Outcome:
+def _plan(service: Service, store: Store, missing: Sequence[str], *, healed: bool) -> Outcome:
     changes = compare(service)
-    return Outcome(changes, _commands(service, store.activated(), changes, units(service.units)), healed)
+    return Outcome(missing, changes, _commands(service, store.activated(), changes, units(service.units)), healed)
 
 
 def _commands(
@@ -402,6 +409,9 @@ def diffs(outcome: Outcome) -> list[dict[str, str]]:
     for one, change in zip(shown, outcome.changes, strict=True):
         if change.secret and change.before.data != change.after.data:
             one["after"] = one["after"] and "(secret, another one than before)\n"
+    if outcome.packages:
+        names = "".join(f"{name}\n" for name in outcome.packages)
+        shown.insert(0, {"before_header": "packages", "after_header": "packages", "before": "", "after": names})
     if outcome.healed:
         shown.insert(0, {"prepared": "a change that was cut short is undone first\n"})
     return shown + [{"prepared": " ".join(argv) + "\n"} for argv in outcome.commands]

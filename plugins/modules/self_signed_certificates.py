@@ -52,7 +52,7 @@ attributes:
   platform:
     support: full
     platforms: debian
-    description: Needs the openssl program.
+    description: The openssl package is installed where a certificate has to be made and it is missing.
 author:
   - fushuma.production contributors (@fushuma)
 """
@@ -79,6 +79,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.fushuma.production.plugins.module_utils import packages
 from ansible_collections.fushuma.production.plugins.module_utils.journal import (
     Entry,
     TransactionError,
@@ -161,10 +162,12 @@ def main() -> None:
     )
     days = module.params["days"]
     missing = [one for one in (Certificate(**each) for each in module.params["certificates"]) if is_missing(one, days)]
-    os.umask(0o077)
     try:
-        for one in missing:
-            if not module.check_mode:
+        if missing and not module.check_mode:
+            if wanted := packages.missing(["openssl"]):
+                packages.install(wanted)
+            os.umask(0o077)
+            for one in missing:
                 make(one, days)
     except (TransactionError, OSError) as error:
         module.fail_json(msg=str(error))

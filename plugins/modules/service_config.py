@@ -11,14 +11,23 @@ description:
   - Writes all files of a service, has the service's own checker judge them, activates and probes it. Whatever fails,
     the files and the running service are put back as they were.
   - What has to be reloaded follows from what was last activated on this host against what is on its disk, so a run
-    that
-    was killed at any point is healed by the next one.
+    that was killed at any point is healed by the next one.
+  - Missing packages are installed first. They do not start the O(units), which so never answer with a configuration
+    that is not the wanted one.
   - Everything happens in one round trip. The controller renders the templates.
 options:
   name:
     description: The service's name. It names the transaction's record on the host, so it is unique per host.
     type: str
     required: true
+  packages:
+    description:
+      - Debian packages that the service needs. apt-get is started only where one is missing, and installs none that are
+        only recommended. It fetches the package lists when they are missing or older than an hour.
+      - A package is not taken away when the change is put back.
+    type: list
+    elements: str
+    default: []
   units:
     description: The systemd units that work with the files.
     type: list
@@ -210,6 +219,7 @@ EXAMPLES = r"""
 - name: Configure nginx
   fushuma.production.service_config:
     name: nginx
+    packages: [nginx]
     units: [nginx.service]
     files:
       - {src: nginx.conf.j2, dest: /etc/nginx/nginx.conf}
@@ -234,6 +244,12 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
+packages:
+  description: The packages that were installed, or in check mode would be.
+  type: list
+  elements: str
+  returned: always
+  sample: [nginx]
 paths:
   description: The paths that changed, or in check mode would change.
   type: list
@@ -304,6 +320,7 @@ PROBE_SPEC = {
 }
 SPEC = {
     "name": {"type": "str", "required": True},
+    "packages": {"type": "list", "elements": "str", "default": []},
     "units": {"type": "list", "elements": "str", "default": []},
     "files": {"type": "list", "elements": "dict", "default": [], "options": FILE_SPEC},
     "directories": {"type": "list", "elements": "dict", "default": [], "options": DIRECTORY_SPEC},
@@ -338,6 +355,7 @@ def service_from(params: dict[str, Any]) -> Service:
     """The transaction as the parameters describe it. File contents arrive as base64, as the controller sends them."""
     return Service(
         name=params["name"],
+        packages=params["packages"],
         units=params["units"],
         files=[
             File(
@@ -374,7 +392,7 @@ def main() -> None:
         if module.params["state"] == "confirmed":
             if not module.check_mode:
                 confirm(store)
-            module.exit_json(changed=False, paths=[], commands=[], healed=False, pending=False)
+            module.exit_json(changed=False, packages=[], paths=[], commands=[], healed=False, pending=False)
         outcome = converge(service_from(module.params), store, check=module.check_mode)
     except (TransactionError, OSError) as error:
         module.fail_json(msg=str(error))
@@ -382,6 +400,7 @@ def main() -> None:
         module.fail_json(msg=f"a mode is not an octal number, or a content not base64: {error}")
     module.exit_json(
         changed=outcome.changed,
+        packages=outcome.packages,
         paths=[change.after.path for change in outcome.changes],
         commands=[" ".join(argv) for argv in outcome.commands],
         healed=outcome.healed,

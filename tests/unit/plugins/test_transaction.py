@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 import pytest
-from ansible_collections.fushuma.production.plugins.module_utils import journal, transaction
+from ansible_collections.fushuma.production.plugins.module_utils import journal, packages, transaction
 from ansible_collections.fushuma.production.plugins.module_utils.journal import TransactionError, main
 from ansible_collections.fushuma.production.plugins.module_utils.probe import Probe
 from ansible_collections.fushuma.production.plugins.module_utils.transaction import (
@@ -121,6 +121,34 @@ def test_link_in_the_way_is_replaced_not_followed(host: Host, service: ServiceMa
     converge(service({"web.conf": "new"}), host.store)
     assert not host.path("web.conf").is_symlink()
     assert target.read_text() == "untouched"
+
+
+def test_missing_packages_come_first_and_do_not_start_the_unit(
+    host: Host, service: ServiceMaker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    policy = tmp_path / "policy-rc.d"
+    monkeypatch.setattr(packages, "POLICY", policy)
+    host.program("dpkg-query", f"[ ! -e {host.bin}/units/{UNIT} ] || echo web installed")
+    install = f"touch {host.bin}/units/{UNIT}; {policy} web start || echo held >> {host.bin}/log"
+    host.program("apt-get", f'case "$*" in *install*) {install} ;; esac')
+    wanted = service({"web.conf": "text"}, units=[UNIT], packages=["web"])
+    would = converge(wanted, host.store, check=True)
+    assert (would.packages, would.changed, host.commands()) == (["web"], True, [])
+    assert diffs(would)[0]["after"] == "web\n"
+    assert converge(wanted, host.store).packages == ["web"]
+    assert host.commands() == ["held", f"start {UNIT}", f"enable {UNIT}"]
+    assert not converge(wanted, host.store).changed
+
+
+def test_nothing_is_changed_where_a_package_is_not_to_be_had(host: Host, service: ServiceMaker) -> None:
+    running(host, service)
+    before = host.tree()
+    host.program("dpkg-query", "true")
+    host.program("apt-get", "echo no such package; exit 100")
+    with pytest.raises(TransactionError, match="no such package"):
+        converge(service({"web.conf": "new"}, units=[UNIT], packages=["wrkk"]), host.store)
+    assert host.tree() == before
+    assert host.store.pending() is None
 
 
 # --- state decides ---------------------------------------------------------------------------------------------------

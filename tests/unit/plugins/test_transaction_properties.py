@@ -107,22 +107,35 @@ class Killed(BaseException):
 
 
 @many
-@given(before=trees, after=trees, prune=st.booleans(), at=st.integers(0, 12))
-def test_killed_between_any_two_file_operations(before: Tree, after: Tree, prune: bool, at: int) -> None:
-    """Every rename, removal and staging is a moment to be killed at; the next run heals from all of them."""
+@given(
+    before=trees,
+    after=trees,
+    prune=st.booleans(),
+    at=st.integers(0, 16),
+    boots=st.booleans(),
+    goes_on=st.booleans(),
+)
+def test_killed_between_any_two_file_operations(
+    before: Tree, after: Tree, prune: bool, at: int, boots: bool, goes_on: bool
+) -> None:
+    """Every rename, removal and staging is a moment to be killed at, those of the journal and the record too.
+
+    The next run heals from all of them, whether the host boots in between or not, and whether the operator goes on or
+    back. Nothing is left lying about.
+    """
     with tempfile.TemporaryDirectory() as name, pytest.MonkeyPatch.context() as patched:
         root, store = Path(name, "root"), Store("web", Path(name, "state"))
         root.mkdir()
-        converge(service(root, before, prune=True), store)
+        former, wanted = service(root, before, prune=True), service(root, after, prune=prune)
+        converge(former, store)
         was = content(root)
-        wanted = service(root, after, prune=prune)
-        steps = iter(range(at + 1))
+        steps = iter(range(at))
         real = {step: getattr(journal, step) for step in ("_stage", "_remove")} | {"replace": os.replace}
 
         def dying(step: str) -> object:
             def call(*args: object) -> object:
                 # The staged files stay where they are: a killed process tidies nothing up.
-                if store.journal_path.exists() and next(steps, None) is None:
+                if next(steps, None) is None:
                     patched.setattr(journal, "discard_staged", lambda _paths: None)
                     raise Killed
                 return real[step](*args)
@@ -139,10 +152,14 @@ def test_killed_between_any_two_file_operations(before: Tree, after: Tree, prune
         except Killed:
             patched.undo()
             patched.setattr(transaction, "install_healer", lambda _state: None)
-            assert store.pending() is not None
-            journal.main(["restore", "--boot", "--state", str(store.state)])
-            assert content(root) == was
+            if boots:
+                journal.main(["restore", "--boot", "--state", str(store.state)])
+                assert content(root) == was
+            if not goes_on:
+                wanted = former
             converge(wanted, store)
+            assert goes_on or content(root) == was
+        assert {path.name for path in store.state.iterdir()} <= {"web.lock", "web.record"}
+        assert not list(Path(name).rglob(".*.fushuma-new"))
         patched.undo()
-        assert not list(root.rglob(".*.fushuma-new"))
         assert not converge(wanted, store).changed

@@ -800,7 +800,6 @@ def given_to(role: Role, module: str) -> list[dict[str, Any]]:
 
 def test_what_the_tasks_are_given(built: Path) -> None:
     one = Role("nginx", everything(built))
-    assert given_to(one, "packages") == [{"names": ["nginx", "openssl", "certbot"]}]
     ((placeholders,), (service,), (fetched,)) = (
         given_to(one, name) for name in ("self_signed_certificates", "service_config", "acme_certificates")
     )
@@ -808,6 +807,7 @@ def test_what_the_tasks_are_given(built: Path) -> None:
     # What the task before makes counts for whether nginx has to be reloaded; certbot's hook reloads by itself.
     assert service["reads"] == ["/etc/nginx/certificates/built.fushuma.com/chain.pem"]
     assert service["units"] == ["nginx.service"]
+    assert service["packages"] == ["nginx", "openssl", "certbot"]
     # What is left of a site that is gone would still be served.
     pruned = {folder["path"] for folder in directories(service) if folder.get("prune")}
     assert pruned == {"/etc/nginx/sites", "/etc/nginx/headers", "/etc/nginx/users", "/var/www/built.fushuma.com"}
@@ -818,7 +818,7 @@ def test_what_the_tasks_are_given(built: Path) -> None:
 
 def test_without_certificates_to_make_or_fetch_nobody_is_asked() -> None:
     one = role({**STATIC, "certificate": own_certificate()})
-    assert given_to(one, "packages") == [{"names": ["nginx", "openssl"]}]
+    assert given_to(one, "service_config")[0]["packages"] == ["nginx", "openssl"]
     assert given_to(one, "self_signed_certificates") == given_to(one, "acme_certificates") == []
     (fetched,) = given_to(role({**STATIC, "certificate": {"source": "acme"}}), "acme_certificates")
     assert (fetched["email"], fetched["ca_bundle"]) == ("omitted", "omitted")
