@@ -28,6 +28,8 @@ LISTS_LAST = 3600  # seconds
 APT_TIMEOUT = 1800  # seconds; a slow mirror is not an error
 # Nobody is there to answer; an operator's own configuration files stay; another apt at work is waited for.
 APT_GET = ["env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "-qq", "-o", "DPkg::Lock::Timeout=120"]
+# Descriptions in the operator's language are not needed to install; those that are there stay.
+UPDATE = ["update", "-o", "Acquire::Languages=none", "-o", "APT::Get::List-Cleanup=false"]
 INSTALL = ["install", "--yes", "--no-install-recommends", "-o", "Dpkg::Options::=--force-confdef"]
 INSTALL += ["-o", "Dpkg::Options::=--force-confold"]
 CONFIGURE = ["env", "DEBIAN_FRONTEND=noninteractive", "dpkg", "--configure", "--pending"]
@@ -59,7 +61,7 @@ def install(names: Sequence[str], units: Sequence[str] = ()) -> None:
     A package may not start the ``units``: they answer with the configuration that is wanted, or not at all.
     """
     if lists_stale(LISTS, time.time()):
-        must([*APT_GET, "update"], APT_TIMEOUT)
+        must([*APT_GET, *UPDATE], APT_TIMEOUT)
     with held_back(units):
         done = run([*APT_GET, *INSTALL, *names], APT_TIMEOUT)
         if done.code and "dpkg --configure -a" in done.output:

@@ -378,6 +378,62 @@ def test_two_runs_at_once_take_turns() -> None:
         assert service.is_settled(host, "two")
 
 
+def cache(port: int) -> Task:
+    """A service that comes with a package, on a port that is not its package's."""
+    arguments = {
+        "name": "memcached",
+        "packages": ["memcached"],
+        "units": ["memcached.service"],
+        "files": [{"content": f"-l 127.0.0.1\n-p {port}\n-u memcache\n", "dest": "/etc/memcached.conf"}],
+        "on_change": "restart",
+        "probe": [{"tcp": f"127.0.0.1:{port}"}],
+    }
+    return {MODULE: arguments}
+
+
+def starts(host: Host) -> int:
+    """How often the service of `cache` was started since the host booted."""
+    return host.check_output("journalctl --no-pager --output=cat --unit=memcached").count("Started memcached")
+
+
+def test_a_package_comes_with_the_service_and_does_not_start_it_with_its_own_settings() -> None:
+    port = next(PORTS)
+    foreseen = play(cache(port), arguments=["--check", "--diff"])
+    assert "+memcached" in foreseen.output
+    for host, result in on_each(foreseen, 0):
+        assert (outcome(result), result["packages"]) == ("changed", ["memcached"])
+        assert not host.package("memcached").is_installed
+    played = play(cache(port), cache(port))
+    assert outcomes(played) == {("changed", "unchanged")}
+    for host, result in on_each(played, 0):
+        assert (result["packages"], result["commands"]) == (["memcached"], ["systemctl start memcached.service"])
+        assert starts(host) == 1
+        assert not host.file("/usr/sbin/policy-rc.d").exists
+        assert host.service("memcached").is_enabled
+        assert host.socket(f"tcp://127.0.0.1:{port}").is_listening
+
+
+def test_an_installation_that_was_killed_is_finished_by_the_next_run() -> None:
+    # What apt then refuses to go on from: dpkg has noted what it was about to do.
+    kill = """
+        noted() { ls /var/lib/dpkg/updates | grep -q '^[0-9]'; }
+        until noted; do
+            apt-get -qq purge -y memcached
+            setsid apt-get -qq install -y memcached & apt=$!
+            while kill -0 $apt 2>/dev/null && ! noted; do :; done
+            pkill -9 -x apt-get; pkill -9 -x dpkg; wait $apt
+        done
+        apt-get -qq install -y memcached
+    """
+    port = next(PORTS)
+    played = play(shell(kill), cache(port), cache(port))
+    assert outcomes(played) == {("failed", "changed", "unchanged")}
+    for host, result in on_each(played, 0):
+        assert "dpkg was interrupted" in result["stderr"]
+        assert host.package("memcached").is_installed
+        assert host.socket(f"tcp://127.0.0.1:{port}").is_listening
+
+
 def test_the_record_names_every_file(host: Host) -> None:
     record = json.loads(host.check_output(f"cat {STATE}/settled.record"))
     wanted = {"/etc/systemd/system/settled.service", "/etc/settled", "/etc/settled/main.conf", "/etc/settled/secret"}

@@ -66,7 +66,9 @@ def test_old_and_missing_lists_are_fetched_first(host: Host, lists: Path, age: f
     if age is not None:
         fetched(lists, age)
     packages.install(["wrk"])
-    assert [command.rsplit(" ", 1)[1] for command in host.commands()] == ["update", "wrk"]
+    update, install = host.commands()
+    assert " update " in update
+    assert install.endswith(" wrk")
 
 
 def test_apts_own_words(host: Host, lists: Path) -> None:
