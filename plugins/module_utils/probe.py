@@ -23,7 +23,8 @@ class Probe:
     """One question; exactly one of ``tcp`` (``host:port``), ``http`` (a URL) and ``exec`` (an argv) is asked.
 
     An http probe may go through a Unix ``socket``; it wants ``status`` and, where given, ``body`` somewhere in the
-    answer. Certificates are not verified: the probe asks whether the service runs, be it with a placeholder.
+    answer. Certificates are not verified: the probe asks whether the service runs, be it with a placeholder. An exec
+    probe wants the end 0 and, where given, ``body`` somewhere in the output.
     """
 
     tcp: str | None = None
@@ -46,7 +47,9 @@ def complaint(probe: Probe) -> str:
     except (OSError, http.client.HTTPException) as error:
         return f"{probe.tcp or probe.http}: {error or type(error).__name__}"
     done = run(probe.exec)
-    return f"`{' '.join(probe.exec)}` ended with {done.code}: {done.output}" if done.code else ""
+    if done.code:
+        return f"`{' '.join(probe.exec)}` ended with {done.code}: {done.output}"
+    return "" if probe.body in done.output else f"`{' '.join(probe.exec)}` does not say {probe.body!r}"
 
 
 def _http_complaint(probe: Probe, url: str) -> str:

@@ -238,17 +238,20 @@ def _below(folder: str) -> Iterable[str]:
 
 
 def _plan(service: Service, store: Store, missing: Sequence[str], *, healed: bool) -> Outcome:
-    changes = compare(service)
-    return Outcome(missing, changes, _commands(service, store.activated(), changes, units(service.units)), healed)
+    changes, found = compare(service), units(service.units)
+    commands = _commands(service, store.activated() or {}, changes, found)
+    if not (missing or changes or commands) and service.running and wait_for(service.probes, service.probe_timeout):
+        # The files are right and were taken up, and yet it does not answer: whatever happened, it takes them up again.
+        commands = _commands(service, {}, changes, found)
+    return Outcome(missing, changes, commands, healed)
 
 
 def _commands(
-    service: Service, activated: dict[str, str] | None, changes: Sequence[Change], found: Sequence[Unit]
+    service: Service, activated: dict[str, str], changes: Sequence[Change], found: Sequence[Unit]
 ) -> list[Sequence[str]]:
     """What has to run so that the service works with the files: it follows from the state and the record."""
     changed = {change.after.path for change in changes}
-    known = activated or {}
-    outdated = changed | {path for path, digest in _digests(service).items() if known.get(path) != digest}
+    outdated = changed | {path for path, digest in _digests(service).items() if activated.get(path) != digest}
     commands: list[Sequence[str]] = []
     if any(unit.stale for unit in found) or any(path.startswith(f"{SYSTEMD}/") for path in changed):
         commands.append(["systemctl", "daemon-reload"])

@@ -162,6 +162,7 @@ options:
   probe:
     description:
       - What must hold after activation, asked on the host until all of it holds or O(probe_timeout) has passed.
+      - It is asked where nothing differs too. A service that does not answer then is activated anew.
       - Each probe has one of O(probe[].tcp), O(probe[].http) and O(probe[].exec).
     type: list
     elements: dict
@@ -174,7 +175,7 @@ options:
         description: A URL that answers. Certificates are not verified.
         type: str
       exec:
-        description: A program that ends with 0, as an argv.
+        description: A program that ends with 0, as an argv. It must not change anything, for check mode asks too.
         type: list
         elements: str
       socket:
@@ -185,7 +186,7 @@ options:
         type: int
         default: 200
       body:
-        description: A text the HTTP answer contains.
+        description: A text that the HTTP answer or the program's output contains.
         type: str
         default: ""
   probe_timeout:

@@ -158,6 +158,14 @@ def yaml_of(path: Path) -> Any:
     return DataLoader().load_from_file(str(path), cache="all", trusted_as_template=True)
 
 
+def exports_of(role: str, variables: Mapping[str, Any], templar: Templar) -> Mapping[str, Any]:
+    """What a role tells others about a host with these variables; raises AnsibleError where they do not render."""
+    known = {**role_files(role, "defaults"), **variables, **role_files(role, "vars")}
+    rendering = templar.copy_with_new_env(available_variables=known)
+    exports: Mapping[str, Any] = plain(rendering.template(known.get(f"{role}_exports", {})))
+    return exports
+
+
 def _exports_and_files(
     role: str, variables: Mapping[str, Any], templar: Templar
 ) -> tuple[Mapping[str, Any], list[Problem]]:
@@ -169,7 +177,7 @@ def _exports_and_files(
         known = {**variables, "ansible_facts": facts, "role_path": str(base)}
         rendering = templar.copy_with_new_env(available_variables=known)
         try:
-            exports = plain(rendering.template(known.get(f"{role}_exports", {})))
+            exports = exports_of(role, known, templar)
             files = plain(rendering.template(known.get(f"_{role}_files", [])))
             Renderer(rendering, known, lambda folder, name: str(base / folder / name)).render(files)
         except AnsibleError as error:

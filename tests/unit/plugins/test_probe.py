@@ -62,6 +62,8 @@ def test_what_does_not(port: int) -> None:
     url = f"http://127.0.0.1:{port}/"
     assert complaint(Probe(http=f"{url}down")) == f"{url}down answers 503, not 200"
     assert complaint(Probe(http=url, body="another")) == f"{url} does not answer with 'another' but with 'digest of /'"
+    assert complaint(Probe(exec=["echo", "rules of today"], body="today")) == ""
+    assert "does not say 'tomorrow'" in complaint(Probe(exec=["echo", "rules of today"], body="tomorrow"))
     assert "ended with 3: no" in complaint(Probe(exec=["sh", "-c", "echo no; exit 3"]))
     assert "refused" in complaint(Probe(tcp="127.0.0.1:1"))
     assert "refused" in complaint(Probe(http="http://127.0.0.1:1/"))

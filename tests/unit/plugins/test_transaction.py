@@ -161,6 +161,22 @@ def test_files_right_but_never_activated(host: Host, service: ServiceMaker) -> N
     assert host.commands() == [f"reload-or-restart {UNIT}"]
 
 
+def test_a_service_that_does_not_answer_takes_up_its_files_again(host: Host, service: ServiceMaker) -> None:
+    running(host, service)
+    answers = host.bin / "answers"
+    probe = Probe(exec=["test", "-e", str(answers)])
+    wanted = service({"web.conf": "old"}, units=[UNIT], probes=[probe], probe_timeout=0.1)
+    answers.touch()
+    assert not converge(wanted, host.store).changed
+    assert host.commands() == []
+    answers.unlink()
+    assert converge(wanted, host.store, check=True).commands == [["systemctl", "reload-or-restart", UNIT]]
+    assert host.commands() == []
+    with pytest.raises(TransactionError, match="does not answer"):
+        converge(wanted, host.store)
+    assert f"reload-or-restart {UNIT}" in host.commands()
+
+
 def test_hand_edit_is_undone_and_taken_up(host: Host, service: ServiceMaker) -> None:
     running(host, service)
     host.write("web.conf", "edited by hand and reloaded")

@@ -1,0 +1,47 @@
+"""What roles tell others, as a playbook asks for it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible.parsing.dataloader import DataLoader
+from ansible.plugins.loader import lookup_loader
+from ansible.template import Templar
+
+SITE = {"name": "www.fushuma.com", "root": "/srv/www"}
+
+
+def asked(part: str, variables: dict[str, Any], **options: Any) -> list[Any]:
+    known = {"inventory_hostname": "web1", "groups": {"all": ["web1"], "edge": ["web1"]}, **variables}
+    templar = Templar(loader=DataLoader(), variables=known)
+    plugin = lookup_loader.get("fushuma.production.exports", loader=DataLoader(), templar=templar)
+    found: list[Any] = plugin.run([part], known, **options)
+    return found
+
+
+def test_the_ports_of_all_roles_of_the_host() -> None:
+    listens = asked("listens", {"nginx_sites": [SITE], "nginx_https_port": 8443})
+    assert {one["port"]: one["from"] for one in listens if one["setting"].startswith("nginx_")} == {
+        80: "world",
+        8443: "world",
+        8081: "host",
+    }
+
+
+def test_a_part_that_no_role_has() -> None:
+    assert asked("nothing", {"nginx_sites": [SITE]}) == []
+
+
+def test_a_host_without_roles(tmp_path: Path) -> None:
+    playbook = tmp_path / "own.yml"
+    playbook.write_text("- hosts: elsewhere\n  roles: [fushuma.production.nginx]\n")
+    assert asked("listens", {}, playbook=str(playbook)) == []
+
+
+@pytest.mark.parametrize("group", ["edge", "all"])
+def test_another_playbook_says_who_has_which_role(tmp_path: Path, group: str) -> None:
+    playbook = tmp_path / "own.yml"
+    playbook.write_text(f"- hosts: {group}\n  roles: [fushuma.production.nginx]\n")
+    assert asked("listens", {}, playbook=str(playbook)) != []
