@@ -76,6 +76,7 @@ import os
 import re
 import ssl
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
@@ -133,7 +134,10 @@ def is_missing(wanted: Certificate, days: int) -> bool:
 
 def make(wanted: Certificate, days: int) -> None:
     """Make key and certificate beside their places and move both in at the end. Raises TransactionError."""
-    os.makedirs(wanted.folder, mode=0o755, exist_ok=True)
+    # The server's package may come later, and takes the folders as they are: none may depend on this process's umask.
+    folders = [wanted.folder, *map(str, Path(wanted.folder).parents)]
+    lacking = [folder for folder in folders if not os.path.isdir(folder)]
+    make_so(Entry(folder, "directory", b"", 0o755, os.geteuid(), os.getegid()) for folder in lacking)
     key, chain = (os.path.join(wanted.folder, f".{part}.new") for part in ("key", "chain"))
     must(["openssl", "ecparam", "-genkey", "-name", "prime256v1", "-noout", "-out", key])
     request = ["openssl", "req", "-new", "-x509", "-sha256", "-key", key, "-out", chain, "-days", str(days)]

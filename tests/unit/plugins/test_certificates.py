@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible_collections.fushuma.production.plugins.module_utils import packages
 from ansible_collections.fushuma.production.plugins.modules import acme_certificates, self_signed_certificates
 from cryptography import x509
 
@@ -72,6 +73,28 @@ def test_a_certificate_is_made_once(placeholder: Run, folder: Path) -> None:
     assert (again["changed"], again["made"], again["diff"]) == (False, [], [])
     assert tree(folder) == before
     assert sorted(before) == ["chain.pem", "key.pem"], "nothing else is left in the folder"
+
+
+def test_the_folders_are_open_to_the_server_whatever_the_umask(placeholder: Run, folder: Path) -> None:
+    """The server's package has yet to come, and leaves folders as it finds them."""
+    os.umask(0o077)
+    placeholder()
+    for made_for_it in (folder, folder.parent):
+        assert made_for_it.stat().st_mode & 0o777 == 0o755
+    assert (folder / "key.pem").stat().st_mode & 0o777 == 0o600
+
+
+def test_openssl_is_installed_where_it_is_missing(
+    placeholder: Run, folder: Path, host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    installed: list[str] = []
+    monkeypatch.setattr(packages, "missing", list)
+    monkeypatch.setattr(packages, "install", installed.extend)
+    placeholder(check=True)
+    assert installed == []
+    placeholder()
+    placeholder()
+    assert installed == ["openssl"], "it is not looked for where nothing has to be made"
 
 
 def test_what_is_made_is_what_a_server_needs(placeholder: Run, folder: Path) -> None:
