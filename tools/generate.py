@@ -78,6 +78,16 @@ class Option:
 
 
 @dataclass(frozen=True)
+class Item:
+    """One thing that a role does and that can be switched by its name; ``serves`` are ids of benchmarks."""
+
+    name: str
+    level: str
+    title: str
+    serves: str
+
+
+@dataclass(frozen=True)
 class EntryPoint:
     """One way to call a role; ``options`` are the top-level ones."""
 
@@ -93,6 +103,7 @@ class Role:
 
     name: str
     entry_points: tuple[EntryPoint, ...] = field(default=())
+    items: tuple[Item, ...] = field(default=())
 
     @property
     def main(self) -> EntryPoint:
@@ -180,6 +191,25 @@ def read_entry_point(name: str, value: object, where: str) -> EntryPoint:
     )
 
 
+def read_items(folder: Path) -> tuple[Item, ...]:
+    """The items of a role that has a list of them in its vars, each with a name, a level and a title."""
+    path = folder / "vars" / "main.yml"
+    found = yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    items = [one for value in (found or {}).values() if isinstance(value, list) for one in value]
+    return tuple(
+        Item(
+            one["name"],
+            one["level"],
+            one["title"],
+            ", ".join(
+                [*(f"CIS {cis}" for cis in one.get("cis", [])), *(f"ANSSI {rule}" for rule in one.get("anssi", []))]
+            ),
+        )
+        for one in items
+        if isinstance(one, dict) and {"name", "level", "title"} <= one.keys()
+    )
+
+
 def read_role(folder: Path) -> Role:
     """The role in ``folder``, from its meta/argument_specs.yml."""
     path = folder / "meta" / "argument_specs.yml"
@@ -192,6 +222,7 @@ def read_role(folder: Path) -> Role:
     role = Role(
         folder.name,
         tuple(read_entry_point(name, item, f"{folder.name}: {name}") for name, item in entries.items()),
+        read_items(folder),
     )
     for entry in role.entry_points:
         for option in entry.options:
@@ -307,6 +338,9 @@ def render_page(role: Role) -> str:
         rows = [describe_option(option, role.name) for top in entry.options for option in top.walk()]
         if rows:
             lines += ["", "| Setting | Type | Default | What it does |", "| --- | --- | --- | --- |", *rows]
+    if role.items:
+        rows = [f"| `{item.name}` | {item.level} | {cell(item.title)} | {item.serves} |" for item in role.items]
+        lines += ["", "## Items", "", "| Item | Level | What it brings | Serves |", "| --- | --- | --- | --- |", *rows]
     return "\n".join(lines) + "\n"
 
 

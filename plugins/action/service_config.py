@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,9 +11,9 @@ from ansible.errors import AnsibleConnectionFailure
 from ansible.plugins.action import ActionBase
 from ansible_collections.fushuma.production.plugins.plugin_utils.rendering import (
     DIGEST_TOKEN,
-    Rendered,
     Renderer,
     expanded,
+    shipped,
 )
 
 MODULE = "fushuma.production.service_config"
@@ -59,12 +58,6 @@ class ActionModule(ActionBase):
             "msg": f"{args['name']}: the change was not confirmed, and the host puts the former configuration back "
             f"within {args['confirm_within']} s: {confirmed.get('msg', '')}",
         }
-
-
-def shipped(file: Rendered) -> dict[str, Any]:
-    """A file as the module takes it: the content in base64, so that bytes survive and a log can be masked."""
-    content = None if file.content is None else base64.b64encode(file.content).decode("ascii")
-    return {**file.attributes, "dest": file.dest, "content": content}
 
 
 def with_digest(probe: Mapping[str, Any], digest: str) -> dict[str, Any]:

@@ -26,7 +26,7 @@ import stat
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 STATE = Path("/var/lib/fushuma-production")
@@ -46,7 +46,8 @@ class TransactionError(Exception):
 class Entry:
     """A path as it stands, or as it shall stand.
 
-    kind: ``absent``, ``file``, ``link`` or ``directory``; ``data`` holds a file's bytes or a link's target.
+    kind: ``absent``, ``file``, ``link``, ``directory``, or ``attributes`` for owner and mode of whatever is there;
+    ``data`` holds a file's bytes or a link's target.
     """
 
     path: str
@@ -79,6 +80,12 @@ def snapshot(path: str) -> Entry:
     raise TransactionError(f"{path} is neither a file, a link nor a directory; it is left alone")
 
 
+def attributes_of(path: str) -> Entry:
+    """Owner and mode of a path, whatever it is; links are not followed, for they have no mode of their own."""
+    found = snapshot(path)
+    return found if found.kind in ("absent", "link") else replace(found, kind="attributes", data=b"")
+
+
 def staged_name(path: str) -> str:
     """Where new content waits for its rename: beside its place, and hidden from the ``*`` of include directives."""
     folder, name = os.path.split(path)
@@ -94,6 +101,8 @@ def make_so(entries: Iterable[Entry]) -> None:
     for entry in ordered:
         if entry.kind == "directory":
             os.makedirs(entry.path, exist_ok=True)
+        if entry.kind == "directory" or (entry.kind == "attributes" and os.path.exists(entry.path)):
+            # In this order: a new owner takes the set-user-id bit away.
             os.chown(entry.path, entry.uid, entry.gid)
             os.chmod(entry.path, entry.mode)
     replaced = [entry for entry in ordered if entry.kind in ("file", "link")]
@@ -254,7 +263,9 @@ def units(names: Sequence[str]) -> list[Unit]:
 class Before:
     """What a change may have to put back, and how the service takes up its files.
 
-    ``activated`` is the record as it was; ``wanted`` the one that holds once the change is confirmed.
+    ``apply`` are the commands that bring the former files into force, and ``on_change`` what the units do then: reload,
+    restart or, where the change was none of theirs, nothing (""). ``activated`` is the record as it was; ``wanted`` the
+    one that holds once the change is confirmed.
     """
 
     entries: list[Entry]
@@ -361,8 +372,10 @@ def reactivate(before: Before) -> list[str]:
     were = [unit for unit in before.units if unit.loaded]
     commands = [["systemctl", "daemon-reload"], *before.apply] if before.units else list(before.apply)
     for was, now in zip(were, units([unit.name for unit in were]), strict=True):
-        if was.active:
-            commands.append(["systemctl", VERBS[before.on_change] if now.active else "restart", was.name])
+        if was.active and not now.active:
+            commands.append(["systemctl", "restart", was.name])
+        elif was.active and before.on_change:
+            commands.append(["systemctl", VERBS[before.on_change], was.name])
         elif now.active:
             commands.append(["systemctl", "stop", was.name])
         if was.enabled != now.enabled:

@@ -72,6 +72,11 @@ def install(names: Sequence[str], units: Sequence[str] = ()) -> None:
         raise TransactionError(f"apt-get cannot install {', '.join(names)}: {done.output}")
 
 
+def remove(names: Sequence[str]) -> None:
+    """Have the packages removed, and no others: dpkg, unlike apt, refuses what something else needs."""
+    must(["dpkg", "--remove", *names], APT_TIMEOUT)
+
+
 def lists_stale(folder: Path, now: float) -> bool:
     """Whether apt has no package lists, or old ones."""
     # The folder's time alone says nothing, for images are made without lists. The lists' own times say nothing either:

@@ -10,6 +10,7 @@ import ssl
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from ansible_collections.fushuma.production.plugins.module_utils.journal import run
@@ -20,15 +21,16 @@ PAUSE = 0.05  # seconds between two attempts
 
 @dataclass(frozen=True)
 class Probe:
-    """One question; exactly one of ``tcp`` (``host:port``), ``http`` (a URL) and ``exec`` (an argv) is asked.
+    """One question: exactly one of ``tcp`` (``host:port``), ``http`` (a URL), ``file`` (a path) and ``exec`` (an argv).
 
     An http probe may go through a Unix ``socket``; it wants ``status`` and, where given, ``body`` somewhere in the
     answer. Certificates are not verified: the probe asks whether the service runs, be it with a placeholder. An exec
-    probe wants the end 0 and, where given, ``body`` somewhere in the output.
+    probe wants the end 0 and, where given, ``body`` somewhere in the output. A file holds just the words of ``body``.
     """
 
     tcp: str | None = None
     http: str | None = None
+    file: str | None = None
     exec: Sequence[str] = field(default_factory=list)
     socket: str | None = None
     status: int = 200
@@ -44,8 +46,11 @@ def complaint(probe: Probe) -> str:
             return ""
         if probe.http:
             return _http_complaint(probe, probe.http)
+        if probe.file:
+            words = Path(probe.file).read_text("utf-8").split()
+            return "" if words == probe.body.split() else f"{probe.file} is {' '.join(words)}, not {probe.body}"
     except (OSError, http.client.HTTPException) as error:
-        return f"{probe.tcp or probe.http}: {error or type(error).__name__}"
+        return f"{probe.tcp or probe.http or probe.file}: {error or type(error).__name__}"
     done = run(probe.exec)
     if done.code:
         return f"`{' '.join(probe.exec)}` ended with {done.code}: {done.output}"

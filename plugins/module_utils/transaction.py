@@ -24,6 +24,7 @@ from ansible_collections.fushuma.production.plugins.module_utils.journal import 
     Store,
     TransactionError,
     Unit,
+    attributes_of,
     group_id,
     make_so,
     must,
@@ -59,7 +60,12 @@ WantedBy=sysinit.target
 
 @dataclass(frozen=True)
 class File:
-    """A file as it shall be; ``content`` None means it shall not exist."""
+    """A file as it shall be; ``content`` None means it shall not exist.
+
+    A file with an ``apply`` (commands, each an argv) comes into force by that and leaves the units alone; one whose
+    ``on_change`` is ``nothing`` is read by itself whenever it is needed. ``undo`` takes back what ``apply`` did, where
+    running ``apply`` on the former file would not.
+    """
 
     dest: str
     content: bytes | None = None
@@ -68,6 +74,18 @@ class File:
     mode: int = 0o644
     on_change: str | None = None
     sensitive: bool = False
+    apply: Sequence[Sequence[str]] = ()
+    undo: Sequence[Sequence[str]] = ()
+
+
+@dataclass(frozen=True)
+class Attributes:
+    """Owner and mode of a path that others bring; one that is not there is passed over."""
+
+    path: str
+    owner: str = "root"
+    group: str = "root"
+    mode: int = 0o644
 
 
 @dataclass(frozen=True)
@@ -83,13 +101,20 @@ class Directory:
 
 @dataclass(frozen=True)
 class Service:
-    """All that makes one service: its packages and files, who judges them, and what it is to do."""
+    """All that makes one service: its packages and files, who judges them, and what it is to do.
+
+    ``units`` take up its files; those of ``idle`` shall neither run nor start, where the host has them. ``unwanted``
+    packages shall not be there.
+    """
 
     name: str
     files: Sequence[File] = ()
     directories: Sequence[Directory] = ()
     packages: Sequence[str] = ()
+    unwanted: Sequence[str] = ()
+    attributes: Sequence[Attributes] = ()
     units: Sequence[str] = ()
+    idle: Sequence[str] = ()
     reads: Sequence[str] = ()
     validate: Sequence[Sequence[str]] = ()
     apply: Sequence[Sequence[str]] = ()
@@ -115,6 +140,7 @@ class Outcome:
     """What a transaction did, or in check mode would do."""
 
     packages: Sequence[str] = ()
+    removed: Sequence[str] = ()
     changes: Sequence[Change] = ()
     commands: Sequence[Sequence[str]] = ()
     healed: bool = False
@@ -122,19 +148,22 @@ class Outcome:
 
     @property
     def changed(self) -> bool:
-        return bool(self.packages or self.changes or self.commands or self.healed)
+        return bool(self.packages or self.removed or self.changes or self.commands or self.healed)
 
 
 def converge(service: Service, store: Store, *, check: bool = False) -> Outcome:
     """Bring the service to what is wanted, or raise TransactionError with everything as it was before."""
     missing = packages.missing(service.packages)
+    unwanted = [name for name in service.unwanted if name not in packages.missing(service.unwanted)]
     if check:
-        return _plan(service, store, missing, healed=store.pending() is not None)
+        return _plan(service, store, missing, unwanted, healed=store.pending() is not None)
     with store.locked():
         healed = _heal(store)
         if missing:
             packages.install(missing, service.units)
-        outcome = _plan(service, store, missing, healed=healed)
+        if unwanted:
+            packages.remove(unwanted)
+        outcome = _plan(service, store, missing, unwanted, healed=healed)
         if not (outcome.changes or outcome.commands):
             return outcome
         _refuse_unknown_owners(outcome.changes)
@@ -179,7 +208,11 @@ def wanted_entries(service: Service) -> list[Entry]:
     return entries
 
 
-def _ids(owned: File | Directory) -> tuple[int, int]:
+def _wanted_attributes(wanted: Attributes) -> Entry:
+    return Entry(wanted.path, "attributes", b"", wanted.mode, *_ids(wanted))
+
+
+def _ids(owned: File | Directory | Attributes) -> tuple[int, int]:
     uid, gid = user_id(owned.owner), group_id(owned.group)
     return (UNKNOWN_ID if uid is None else uid, UNKNOWN_ID if gid is None else gid)
 
@@ -187,7 +220,11 @@ def _ids(owned: File | Directory) -> tuple[int, int]:
 def compare(service: Service) -> list[Change]:
     """The paths that do not stand as they shall, parents and pruned ones included."""
     own = {file.dest: file for file in service.files}
-    changes = []
+    changes = [
+        Change(before, after)
+        for before, after in ((attributes_of(one.path), _wanted_attributes(one)) for one in service.attributes)
+        if before.kind == "attributes" and before != after
+    ]
     for path, after in _all_paths(service).items():
         before = snapshot(path)
         if before == after:
@@ -237,37 +274,46 @@ def _below(folder: str) -> Iterable[str]:
 # --- the plan --------------------------------------------------------------------------------------------------------
 
 
-def _plan(service: Service, store: Store, missing: Sequence[str], *, healed: bool) -> Outcome:
-    changes, found = compare(service), units(service.units)
+def _plan(service: Service, store: Store, missing: Sequence[str], unwanted: Sequence[str], *, healed: bool) -> Outcome:
+    changes, found = compare(service), units([*service.units, *service.idle])
     commands = _commands(service, store.activated() or {}, changes, found)
     if not (missing or changes or commands) and service.running and wait_for(service.probes, service.probe_timeout):
         # The files are right and were taken up, and yet it does not answer: whatever happened, it takes them up again.
         commands = _commands(service, {}, changes, found)
-    return Outcome(missing, changes, commands, healed)
+    return Outcome(missing, unwanted, changes, commands, healed)
 
 
 def _commands(
     service: Service, activated: dict[str, str], changes: Sequence[Change], found: Sequence[Unit]
 ) -> list[Sequence[str]]:
     """What has to run so that the service works with the files: it follows from the state and the record."""
-    changed = {change.after.path for change in changes}
-    outdated = changed | {path for path, digest in _digests(service).items() if activated.get(path) != digest}
+    digests = _digests(service)
+    changed = {change.after.path for change in changes if change.after.kind != "attributes"}
+    outdated = changed | {path for path, digest in digests.items() if activated.get(path) != digest}
+    for_units = outdated - {file.dest for file in service.files if file.apply or file.on_change == "nothing"}
+    # Parents that had to be made are nothing that a unit takes up.
+    for_units -= {change.after.path for change in changes if change.after.kind == "directory"} - digests.keys()
     commands: list[Sequence[str]] = []
     if any(unit.stale for unit in found) or any(path.startswith(f"{SYSTEMD}/") for path in changed):
         commands.append(["systemctl", "daemon-reload"])
-    if outdated:
+    for argv in (argv for file in service.files if file.dest in outdated for argv in file.apply):
+        if argv not in commands:
+            commands.append(argv)
+    if for_units:
         commands += service.apply
-    demands = {file.on_change or service.on_change for file in service.files if file.dest in outdated}
+    demands = {file.on_change or service.on_change for file in service.files if file.dest in for_units}
     verb = VERBS["restart" if "restart" in demands else service.on_change]
     for unit in found:
-        if service.running and not unit.active:
+        wanted = service.running and unit.name not in service.idle
+        enabled = service.enabled and unit.name not in service.idle
+        if wanted and not unit.active:
             commands.append(["systemctl", "start", unit.name])
-        elif service.running and outdated:
+        elif wanted and for_units:
             commands.append(["systemctl", verb, unit.name])
-        elif not service.running and unit.active:
+        elif not wanted and unit.active:
             commands.append(["systemctl", "stop", unit.name])
-        if unit.enabled != service.enabled and (unit.loaded or service.enabled):
-            commands.append(["systemctl", "enable" if service.enabled else "disable", unit.name])
+        if unit.enabled != enabled and (unit.loaded or enabled):
+            commands.append(["systemctl", "enable" if enabled else "disable", unit.name])
     return commands
 
 
@@ -287,12 +333,12 @@ def _refuse_unknown_owners(changes: Sequence[Change]) -> None:
 
 def _open(service: Service, store: Store, outcome: Outcome, digests: dict[str, str]) -> None:
     """Write the journal, and leave on the host what reads it when nobody else does."""
-    restarts = any(argv[1:2] == ["restart"] for argv in outcome.commands)
+    verbs = {argv[1] for argv in outcome.commands if argv[0] == "systemctl" and argv[-1] in service.units}
     before = Before(
         entries=[change.before for change in outcome.changes],
-        units=units(service.units),
-        apply=[list(argv) for argv in service.apply],
-        on_change="restart" if restarts else "reload",
+        units=[unit for unit in units([*service.units, *service.idle]) if unit.loaded or unit.name in service.units],
+        apply=[list(argv) for argv in _reversal(service, outcome)],
+        on_change=next((name for name in ("restart", "reload") if VERBS[name] in verbs), ""),
         activated=store.activated(),
         wanted=digests,
         armed=bool(service.confirm_within),
@@ -302,6 +348,15 @@ def _open(service: Service, store: Store, outcome: Outcome, digests: dict[str, s
         store.open(before)
     except OSError as error:
         raise TransactionError(f"{service.name}: {error}. Nothing was changed.") from error
+
+
+def _reversal(service: Service, outcome: Outcome) -> Iterable[Sequence[str]]:
+    """What brings the former files into force again, besides the units."""
+    for file in service.files:
+        if any(argv in outcome.commands for argv in file.apply):
+            yield from file.undo or file.apply
+    if any(argv in outcome.commands for argv in service.apply):
+        yield from service.apply
 
 
 def _carry_out(service: Service, store: Store, outcome: Outcome) -> None:
@@ -412,16 +467,19 @@ def diffs(outcome: Outcome) -> list[dict[str, str]]:
     for one, change in zip(shown, outcome.changes, strict=True):
         if change.secret and change.before.data != change.after.data:
             one["after"] = one["after"] and "(secret, another one than before)\n"
-    if outcome.packages:
-        names = "".join(f"{name}\n" for name in outcome.packages)
-        shown.insert(0, {"before_header": "packages", "after_header": "packages", "before": "", "after": names})
+        elif one["before"] == one["after"]:
+            # Ansible shows headers only above lines that differ.
+            one["before"], one["after"] = f"{one['before_header']}\n", f"{one['after_header']}\n"
+    if outcome.packages or outcome.removed:
+        gone, come = ("".join(f"{name}\n" for name in names) for names in (outcome.removed, outcome.packages))
+        shown.insert(0, {"before_header": "packages", "after_header": "packages", "before": gone, "after": come})
     if outcome.healed:
         shown.insert(0, {"prepared": "a change that was cut short is undone first\n"})
     return shown + [{"prepared": " ".join(argv) + "\n"} for argv in outcome.commands]
 
 
 def _described(entry: Entry) -> str:
-    if entry.kind == "file" or entry.kind == "directory":
+    if entry.kind in ("file", "directory", "attributes"):
         return f"{entry.path} ({entry.kind}, {entry.uid}:{entry.gid}, {entry.mode:04o})"
     return f"{entry.path} ({entry.kind})"
 

@@ -18,7 +18,7 @@ from typing import Any
 from ansible.errors import AnsibleError
 from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar
-from ansible_collections.fushuma.production.plugins.plugin_utils import nginx, secret, specs
+from ansible_collections.fushuma.production.plugins.plugin_utils import hardening, nginx, secret, specs
 from ansible_collections.fushuma.production.plugins.plugin_utils.problem import Problem, value_of
 from ansible_collections.fushuma.production.plugins.plugin_utils.rendering import Renderer
 
@@ -26,7 +26,7 @@ PREFIX = "fushuma.production."
 Judge = Callable[[Mapping[str, Any]], list[Problem]]
 
 # Each role's own judge: settings with all defaults filled in -> what cannot work.
-JUDGES: Mapping[str, Judge] = {"nginx": nginx.problems}
+JUDGES: Mapping[str, Judge] = {"hardening": hardening.problems, "nginx": nginx.problems}
 
 SLIP = 0.85  # difflib's ratio from which a name is a slip of the finger: one letter of seven, two of fourteen
 
@@ -90,7 +90,11 @@ def unknown_names(variables: Mapping[str, Any]) -> list[Problem]:
         for name in variables
         if name not in known and name not in private and (name.startswith(prefixes) or _is_slip(name, known))
     ]
-    return [specs.unknown(name, variables[name], name, known) for name in suspects]
+    return [specs.unknown(name, variables[name], name, _of_the_same_role(name, known)) for name in suspects]
+
+
+def _of_the_same_role(name: str, known: Sequence[str]) -> Sequence[str]:
+    return [one for one in known if one.partition("_")[0] == name.partition("_")[0]] or known
 
 
 def _is_slip(name: str, known: Sequence[str]) -> bool:

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -78,6 +79,12 @@ class Renderer:
         )
         rendered = templar.template(trust_as_template(path.read_text("utf-8")), escape_backslashes=False)
         return "" if rendered is None else str(rendered)
+
+
+def shipped(file: Rendered) -> dict[str, Any]:
+    """A file as a module takes it: the content in base64, so that bytes survive and a log can be masked."""
+    content = None if file.content is None else base64.b64encode(file.content).decode("ascii")
+    return {**file.attributes, "dest": file.dest, "content": content}
 
 
 def expanded(spec: Mapping[str, Any], path: str) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:

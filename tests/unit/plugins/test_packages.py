@@ -143,3 +143,11 @@ def test_the_units_are_held_back_while_apt_works_and_no_longer(host: Host, lists
     assert host.commands() == ["101"]
     assert not policy.exists()
     assert packages.HELD not in os.environ
+
+
+def test_packages_that_something_needs_are_not_removed(host: Host) -> None:
+    packages.remove(["telnet"])
+    assert host.commands() == ["dpkg --remove telnet"]
+    host.program("dpkg", "echo dependency problems prevent removal of telnet; exit 1")
+    with pytest.raises(TransactionError, match="dependency problems"):
+        packages.remove(["telnet"])

@@ -238,3 +238,18 @@ def test_a_bad_spec_stops_everything(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert generate.main([], tmp_path) == 2
     assert capsys.readouterr().err == "Nothing is generated: web: main: web_x has no description\n"
     assert not (tmp_path / "docs").exists()
+
+
+def test_items_of_a_role_are_listed(tmp_path: Path) -> None:
+    folder = make_role(tmp_path)
+    assert "## Items" not in generate.render_page(generate.read_role(folder))
+    (folder / "vars").mkdir(exist_ok=True)
+    items = [
+        {"name": "cron", "level": "strict", "title": "Timed | commands", "cis": ["2.4.1"], "anssi": ["R50"]},
+        {"name": "own", "level": "baseline", "title": "Own"},
+    ]
+    variables = {"_web_items": items, "_web_ports": [1, {"name": "other"}], "_web_text": "x"}
+    (folder / "vars" / "main.yml").write_text(yaml.safe_dump(variables), "utf-8")
+    page = generate.render_page(generate.read_role(folder))
+    assert "| `cron` | strict | Timed \\| commands | CIS 2.4.1, ANSSI R50 |\n| `own` | baseline | Own |  |\n" in page
+    assert "other" not in page
