@@ -55,7 +55,7 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
-items:
+report:
   description: What became of each item.
   type: list
   elements: dict
@@ -124,7 +124,7 @@ def main() -> None:
         module.fail_json(msg=str(error))
     module.exit_json(
         changed=outcome.changed,
-        items=as_result(reports),
+        report=as_result(reports),
         packages=outcome.packages,
         removed=outcome.removed,
         paths=[change.after.path for change in outcome.changes],

@@ -45,7 +45,7 @@ def test_what_the_kernel_does_not_let_this_host_do_is_said_with_the_reason() -> 
     """These hosts share their kernel, so its own parameters are not theirs to set."""
     items = [{"name": "pointers", "sysctl": {"kernel.kptr_restrict": 2}}, {"name": "none", "sysctl": {"kernel.xyz": 1}}]
     for results in play({MODULE: {"items": items}}, arguments=["--check"]).results.values():
-        said = {one["name"]: (one["state"], one["reasons"]) for one in results[0]["items"]}
+        said = {one["name"]: (one["state"], one["reasons"]) for one in results[0]["report"]}
         assert said["pointers"] == (
             "not applicable",
             ["kernel.kptr_restrict: the kernel does not let this host set it"],

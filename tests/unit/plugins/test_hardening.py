@@ -299,7 +299,7 @@ def test_the_module(
     wanted = item(host, files=[{"dest": str(path), "content": content, "mode": "0640"}])
     result = run_module(harden.main, capsys, items=[wanted])
     assert (result["changed"], result["paths"]) == (True, [str(path)])
-    assert result["items"] == [{"name": "one", "state": "in force", "reasons": []}]
+    assert result["report"] == [{"name": "one", "state": "in force", "reasons": []}]
     assert (path.read_text(), path.stat().st_mode & 0o777) == ("hello\n", 0o640)
     assert not run_module(harden.main, capsys, items=[wanted])["changed"]
     path.chmod(0o600)
