@@ -3,9 +3,9 @@
 """Items of hardening, on the host: which of them it can take, and all of them as one transaction.
 
 An item is a dict with a ``name``, ``on`` (whether it is wanted) and any of: ``packages``, ``unwanted`` (packages that
-shall go), ``sysctl`` ({key: value}), ``files`` (as service_config takes them, with ``apply`` and ``undo``), ``edits``
-([{path, values, separator}]), ``attributes`` ([{path, owner, group, mode}]), ``without_suid`` (paths), ``homes``
-(true), ``units``, ``idle``, ``validate`` (argv lists) and ``needs`` (see `hindrance`).
+shall go), ``sysctl`` ({key: value}), ``files`` (as service_config takes them, with ``apply``, ``undo`` and ``retire``),
+``edits`` ([{path, values, separator}]), ``attributes`` ([{path, owner, group, mode}]), ``without_suid`` (paths),
+``homes`` (true), ``units``, ``idle``, ``validate`` (argv lists) and ``needs`` (see `hindrance`).
 
 What a kernel or a container cannot take is found out by asking it, and reported with the reason.
 """
@@ -188,6 +188,7 @@ def _file(one: Mapping[str, Any]) -> File:
         one.get("on_change") or "nothing",
         apply=one.get("apply") or (),
         undo=one.get("undo") or (),
+        retire=one.get("retire") or (),
     )
 
 

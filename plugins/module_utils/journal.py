@@ -263,13 +263,15 @@ def units(names: Sequence[str]) -> list[Unit]:
 class Before:
     """What a change may have to put back, and how the service takes up its files.
 
-    ``apply`` are the commands that bring the former files into force, and ``on_change`` what the units do then: reload,
-    restart or, where the change was none of theirs, nothing (""). ``activated`` is the record as it was; ``wanted`` the
+    ``retire`` are commands that want to see the new files once more, ``apply`` those that bring the former ones into
+    force, and ``on_change`` what the units do then: reload, restart or, where the change was none of theirs, nothing
+    (""). ``activated`` is the record as it was; ``wanted`` the
     one that holds once the change is confirmed.
     """
 
     entries: list[Entry]
     units: list[Unit] = field(default_factory=list)
+    retire: list[list[str]] = field(default_factory=list)
     apply: list[list[str]] = field(default_factory=list)
     on_change: str = "reload"
     activated: dict[str, str] | None = None
@@ -344,7 +346,7 @@ class Store:
         if before is None:
             return []
         seen = activate and self.activated() is None
-        complaints = retire(before.units) if seen else []
+        complaints = retire(before.units) + _complaints(before.retire) if seen else []
         discard_staged(entry.path for entry in before.entries)
         # Only what really differs is written: on a full disk the originals are still there, and no room for copies.
         make_so(entry for entry in before.entries if snapshot(entry.path) != entry)

@@ -64,7 +64,7 @@ class File:
 
     A file with an ``apply`` (commands, each an argv) comes into force by that and leaves the units alone; one whose
     ``on_change`` is ``nothing`` is read by itself whenever it is needed. ``undo`` takes back what ``apply`` did, where
-    running ``apply`` on the former file would not.
+    running ``apply`` on the former file would not. ``retire`` runs before the file goes, while it can still be read.
     """
 
     dest: str
@@ -76,6 +76,7 @@ class File:
     sensitive: bool = False
     apply: Sequence[Sequence[str]] = ()
     undo: Sequence[Sequence[str]] = ()
+    retire: Sequence[Sequence[str]] = ()
 
 
 @dataclass(frozen=True)
@@ -337,6 +338,7 @@ def _open(service: Service, store: Store, outcome: Outcome, digests: dict[str, s
     before = Before(
         entries=[change.before for change in outcome.changes],
         units=[unit for unit in units([*service.units, *service.idle]) if unit.loaded or unit.name in service.units],
+        retire=[list(argv) for argv in _retirement(service, outcome, comes=True)],
         apply=[list(argv) for argv in _reversal(service, outcome)],
         on_change=next((name for name in ("restart", "reload") if VERBS[name] in verbs), ""),
         activated=store.activated(),
@@ -359,7 +361,19 @@ def _reversal(service: Service, outcome: Outcome) -> Iterable[Sequence[str]]:
         yield from service.apply
 
 
+def _retirement(service: Service, outcome: Outcome, *, comes: bool) -> Iterable[Sequence[str]]:
+    """What has to run before files go: those that the change takes away or, where it is undone, those it brings."""
+    kinds = {change.after.path: (change.before.kind, change.after.kind) for change in outcome.changes}
+    wanted = ("absent", "file") if comes else ("file", "absent")
+    for file in service.files:
+        if kinds.get(file.dest) == wanted:
+            yield from file.retire
+
+
 def _carry_out(service: Service, store: Store, outcome: Outcome) -> None:
+    for argv in _retirement(service, outcome, comes=False):
+        store.forget()
+        must(argv)
     make_so(change.after for change in outcome.changes)
     for argv in service.validate:
         judged = run(argv)

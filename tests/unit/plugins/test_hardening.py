@@ -177,6 +177,25 @@ def test_an_item_that_is_off_takes_its_files_along(kernel: Path, host: Host) -> 
     assert not converge(service_of([off])[0], host.store).changed
 
 
+def test_what_reads_a_file_is_told_before_it_goes(kernel: Path, host: Host) -> None:
+    """As pam-auth-update, which removes a profile's lines while it can still read the profile."""
+    profile = host.path("profile")
+    note = f'[ -e {profile} ] && there=yes || there=no; echo "$1 $there" >> {host.bin}/log'
+    tool = host.program("tool", note)
+    enable, remove = [[*tool, "enable"]], [[*tool, "remove"]]
+    file = {"dest": str(profile), "apply": enable, "retire": remove, "undo": remove}
+    on = item(host, files=[{**file, "content": hardening.MARK}])
+    converge(service_of([on])[0], host.store)
+    assert host.commands() == ["enable yes"]
+    converge(service_of([item(host, on=False, files=[{**file, "content": None}])])[0], host.store)
+    assert host.commands() == ["remove yes", "remove no"]
+    broken = item(host, "two", files=[{"dest": str(host.path("z")), "content": b"", "apply": [["false"]]}])
+    with pytest.raises(TransactionError):
+        converge(service_of([on, broken])[0], host.store)
+    assert host.commands()[:2] == ["enable yes", "remove yes"]
+    assert not profile.exists()
+
+
 def test_edits_are_made_and_taken_back(kernel: Path, host: Host) -> None:
     path = host.write("login.defs", "# shadow\nUMASK\t\t022\nOTHER 1\n", 0o640)
     edits = [{"path": str(path), "separator": "\t", "values": {"UMASK": "027", "HOME_MODE": "0750"}}]
