@@ -12,7 +12,7 @@ from __future__ import annotations
 import inspect
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -59,7 +59,10 @@ WantedBy=sysinit.target
 
 @dataclass(frozen=True)
 class File:
-    """A file as it shall be; ``content`` None means it shall not exist."""
+    """A file as it shall be; ``content`` None means it shall not exist.
+
+    What others on the host may not read is secret, unless it is said to be ``public``; ``sensitive`` always is.
+    """
 
     dest: str
     content: bytes | None = None
@@ -68,6 +71,11 @@ class File:
     mode: int = 0o644
     on_change: str | None = None
     sensitive: bool = False
+    public: bool = False
+
+    @property
+    def secret(self) -> bool:
+        return self.sensitive or not (self.public or self.mode & WORLD_READABLE)
 
 
 @dataclass(frozen=True)
@@ -81,16 +89,26 @@ class Directory:
     prune: bool = False
 
 
+# Says what would go wrong with the service, "" for nothing. The entries are what does not stand on the disk yet.
+Judge = Callable[[Mapping[str, Entry]], str]
+
+
 @dataclass(frozen=True)
 class Service:
-    """All that makes one service: its packages and files, who judges them, and what it is to do."""
+    """All that makes one service: its packages and files, who judges them, and what it is to do.
+
+    ``judges`` are asked before anything is written; ``validate`` is run when the files are in place. ``replaces`` names
+    units that do the same work in another way: they are stopped and disabled before the service's own ones start.
+    """
 
     name: str
     files: Sequence[File] = ()
     directories: Sequence[Directory] = ()
     packages: Sequence[str] = ()
     units: Sequence[str] = ()
+    replaces: Sequence[str] = ()
     reads: Sequence[str] = ()
+    judges: Sequence[Judge] = ()
     validate: Sequence[Sequence[str]] = ()
     apply: Sequence[Sequence[str]] = ()
     on_change: str = "reload"
@@ -125,16 +143,32 @@ class Outcome:
         return bool(self.packages or self.changes or self.commands or self.healed)
 
 
-def converge(service: Service, store: Store, *, check: bool = False) -> Outcome:
-    """Bring the service to what is wanted, or raise TransactionError with everything as it was before."""
+def _as_it_is(service: Service) -> Service:
+    return service
+
+
+def converge(
+    service: Service, store: Store, *, check: bool = False, complete: Callable[[Service], Service] = _as_it_is
+) -> Outcome:
+    """Bring the service to what is wanted, or raise TransactionError with everything as it was before.
+
+    ``complete`` adds what follows from the host itself. It is called when nothing half done and, except in check mode,
+    no package is missing there any more.
+    """
     missing = packages.missing(service.packages)
     if check:
-        return _plan(service, store, missing, healed=store.pending() is not None)
+        service = complete(service)
+        outcome = _plan(service, store, missing, healed=store.pending() is not None)
+        if not missing:
+            _ask_judges(service, outcome)
+        return outcome
     with store.locked():
         healed = _heal(store)
         if missing:
             packages.install(missing, service.units)
+        service = complete(service)
         outcome = _plan(service, store, missing, healed=healed)
+        _ask_judges(service, outcome)
         if not (outcome.changes or outcome.commands):
             return outcome
         _refuse_unknown_owners(outcome.changes)
@@ -194,7 +228,8 @@ def compare(service: Service) -> list[Change]:
             continue
         if _conflict(before, after) or (path in own and before.kind == "directory"):
             raise TransactionError(f"{path} is a {before.kind} where {_demand(after)} is wanted; move it away first")
-        secret = (path in own and own[path].sensitive) or _hidden(before) or _hidden(after)
+        file = own.get(path, File(path))
+        secret = file.sensitive or not file.public and (_hidden(before) or _hidden(after))
         changes.append(Change(before, after, secret))
     return changes
 
@@ -237,8 +272,15 @@ def _below(folder: str) -> Iterable[str]:
 # --- the plan --------------------------------------------------------------------------------------------------------
 
 
+def _ask_judges(service: Service, outcome: Outcome) -> None:
+    planned = {change.after.path: change.after for change in outcome.changes}
+    wrong = [text for text in (judge(planned) for judge in service.judges) if text]
+    if wrong:
+        raise TransactionError(f"{service.name}: {' '.join(wrong)} Nothing was changed.")
+
+
 def _plan(service: Service, store: Store, missing: Sequence[str], *, healed: bool) -> Outcome:
-    changes, found = compare(service), units(service.units)
+    changes, found = compare(service), units([*service.units, *service.replaces])
     commands = _commands(service, store.activated() or {}, changes, found)
     if not (missing or changes or commands) and service.running and wait_for(service.probes, service.probe_timeout):
         # The files are right and were taken up, and yet it does not answer: whatever happened, it takes them up again.
@@ -258,17 +300,21 @@ def _commands(
     if outdated:
         commands += service.apply
     demands = {file.on_change or service.on_change for file in service.files if file.dest in outdated}
-    verb = VERBS["restart" if "restart" in demands else service.on_change]
-    for unit in found:
+    own, others = found[: len(service.units)], found[len(service.units) :]
+    given_up = [["systemctl", "stop", unit.name] for unit in others if unit.active]
+    commands += given_up
+    verb = VERBS["restart" if given_up or "restart" in demands else service.on_change]
+    for unit in own:
         if service.running and not unit.active:
             commands.append(["systemctl", "start", unit.name])
-        elif service.running and outdated:
+        elif service.running and (outdated or given_up):
             commands.append(["systemctl", verb, unit.name])
         elif not service.running and unit.active:
             commands.append(["systemctl", "stop", unit.name])
         if unit.enabled != service.enabled and (unit.loaded or service.enabled):
             commands.append(["systemctl", "enable" if service.enabled else "disable", unit.name])
-    return commands
+    # Last, so that a host which loses its power here boots with one of the two.
+    return commands + [["systemctl", "disable", unit.name] for unit in others if unit.loaded and unit.enabled]
 
 
 def _digests(service: Service) -> dict[str, str]:
@@ -296,6 +342,7 @@ def _open(service: Service, store: Store, outcome: Outcome, digests: dict[str, s
         activated=store.activated(),
         wanted=digests,
         armed=bool(service.confirm_within),
+        replaced=units(service.replaces),
     )
     try:
         install_healer(store.state)
@@ -392,7 +439,7 @@ def install_healer(state: Path, systemd: Path | None = None) -> None:
 def scrub(text: str, files: Sequence[File]) -> str:
     """The text without the words of secret files: a checker may quote the line it stumbles over."""
     for file in files:
-        if file.content is not None and (file.sensitive or not file.mode & WORLD_READABLE):
+        if file.content is not None and file.secret:
             for word in re.findall(r"[^\s\"'=;,:<>{}()]{8,}", file.content.decode("utf-8", "replace")):
                 text = text.replace(word, "********")
     return text
