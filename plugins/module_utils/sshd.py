@@ -437,8 +437,8 @@ def _explained(keyword: str, actual: Effective, intended: Effective, lines: Sequ
             f"Write `Include {FOLDER}/*.conf` as its first line."
         ]
     return [
-        f"{line.path}:{line.number} says `{line.text}`, and with it sshd would do {keyword} {does or 'nothing'} instead "
-        f"of {wanted}. Take that line out."
+        f"{line.path}:{line.number} says `{line.text}`, and with it sshd would do {keyword} {does or 'nothing'} "
+        f"instead of {wanted}. Take that line out."
         for line in guilty
     ]
 

@@ -229,7 +229,7 @@ def compare(service: Service) -> list[Change]:
         if _conflict(before, after) or (path in own and before.kind == "directory"):
             raise TransactionError(f"{path} is a {before.kind} where {_demand(after)} is wanted; move it away first")
         file = own.get(path, File(path))
-        secret = file.sensitive or not file.public and (_hidden(before) or _hidden(after))
+        secret = file.sensitive or (not file.public and (_hidden(before) or _hidden(after)))
         changes.append(Change(before, after, secret))
     return changes
 
