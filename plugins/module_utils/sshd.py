@@ -32,6 +32,7 @@ MAIN = "/etc/ssh/sshd_config"
 FOLDER = "/etc/ssh/sshd_config.d"
 DROPIN = f"{FOLDER}/00-production.conf"
 MODULI = "/etc/ssh/moduli"
+DEEPEST = 16  # servconf.h, SERVCONF_MAX_DEPTH
 RUNTIME = "/run/sshd"  # sshd takes no step without it, not even -t; its unit makes it
 HEADER = "# Of fushuma.production, role sshd. Changes by hand are undone by the next run.\n"
 
@@ -415,18 +416,20 @@ def effective(path: str, context: Session | None) -> dict[str, list[str]]:
 def conflicts(own: str, actual: Effective, intended: Effective, lines: Iterable[Line]) -> list[str]:
     """Where sshd would do something else than the drop-in says, and which line has that effect."""
     mine = {line.split()[0].lower() for line in own.splitlines() if line.strip() and not line.startswith("#")}
-    asked = (mine - {"match"}) | {"listenaddress"}
     candidates = list(lines)
-    found = []
-    for keyword in sorted(asked):
-        if list(actual.get(keyword, [])) != list(intended.get(keyword, [])):
-            found += _explained(keyword, actual, intended, candidates)
-    return found
+    differ = [
+        keyword
+        for keyword in sorted((mine - {"match"}) | {"listenaddress"})
+        if list(actual.get(keyword, [])) != list(intended.get(keyword, []))
+    ]
+    if "port" in differ:
+        # sshd derives the places where it listens from the ports and the addresses.
+        differ.remove("listenaddress")
+    return [text for keyword in differ for text in _explained(keyword, actual, intended, candidates)]
 
 
 def _explained(keyword: str, actual: Effective, intended: Effective, lines: Sequence[Line]) -> list[str]:
-    # sshd derives the places where it listens from the ports and the addresses.
-    names = {"listenaddress", "port", "addressfamily"} if keyword == "listenaddress" else {keyword}
+    names = {"listenaddress", "addressfamily"} if keyword == "listenaddress" else {keyword}
     guilty = [line for line in lines if ALIASES.get(line.keyword, line.keyword) in names]
     if keyword not in REPEATED:
         guilty = [line for line in guilty if line.matched] or guilty[:1]
@@ -456,12 +459,12 @@ def _lines(path: str, planned: Mapping[str, Entry], depth: int) -> Iterator[Line
             continue
         keyword, *rest = text.replace("=", " ", 1).split()
         matched = matched or keyword.lower() == "match"
-        if keyword.lower() == "include" and depth < 16:
+        if keyword.lower() == "include":
             for pattern in rest:
                 absolute = pattern if pattern.startswith("/") else f"/etc/ssh/{pattern}"
                 for one in sorted(glob.glob(str(_at(absolute)))):
                     inner = "/" + str(Path(one).relative_to(ROOT))
-                    if inner != DROPIN:
+                    if inner != DROPIN and depth < DEEPEST:
                         yield from _lines(inner, planned, depth + 1)
         else:
             yield Line(path, number, keyword.lower(), text, matched)

@@ -57,6 +57,8 @@ def parsed(line: str) -> Key:
     text = line.strip()
     if "PRIVATE KEY" in text:
         raise ValueError("it is a private key, which never leaves its owner")
+    if len(text.splitlines()) > 1:
+        raise ValueError("it is more than one line, and a key is one")
     options = ""
     if text.split(maxsplit=1)[:1] and text.split(maxsplit=1)[0] not in SIGNATURES:
         found = OPTIONS.fullmatch(text)
