@@ -156,7 +156,8 @@ def completed(service: Service, wanted: Wanted, session: Session | None) -> tupl
         reads=reads,
         judges=[Judgement(session, users)],
         validate=[[SSHD, "-t"]],
-        probes=probes(wanted, ports, keys[0].public),
+        # It asks the kernel: since OpenSSH 9.8 sshd counts it against clients who connect and do not log in.
+        probes=[Probe(unit=UNIT, ports=ports)],
     ), notes
 
 
@@ -206,10 +207,9 @@ def _directives(settings: Mapping[str, Value]) -> Iterator[str]:
 
 @dataclass(frozen=True)
 class HostKey:
-    """A key of the host; ``files`` are those of one that was just made. ``public`` is "" where there is none yet."""
+    """A key of the host; ``files`` are those of one that was just made."""
 
     path: str
-    public: str
     files: Sequence[File] = ()
 
 
@@ -226,7 +226,7 @@ def host_keys(wanted: Wanted) -> tuple[list[HostKey], list[str]]:
                 "sshd_replace_short_host_keys: true has the host make another one"
             )
         elif public and not short:
-            found.append(HostKey(path, public))
+            found.append(HostKey(path))
         else:
             found.append(_new_host_key(kind, path))
     if not found:
@@ -251,10 +251,10 @@ def _new_host_key(kind: str, path: str) -> HostKey:
         )
         if done.code:
             # Only a dry run gets here: where the package is missing so is ssh-keygen, and the package brings the keys.
-            return HostKey(path, "")
+            return HostKey(path)
         public = made.with_suffix(".pub").read_bytes()
         files = [File(path, made.read_bytes(), mode=0o600, sensitive=True), File(f"{path}.pub", public)]
-    return HostKey(path, public.decode(), files)
+    return HostKey(path, files)
 
 
 def moduli_file(least: int) -> list[File]:
@@ -298,27 +298,6 @@ def expanded(pattern: str, user: str, home: str) -> str:
     """A file of AuthorizedKeysFile (sshd_config(5), TOKENS)."""
     path = pattern.replace("%h", home).replace("%u", user).replace("%%", "%")
     return path if path.startswith("/") else f"{home}/{path}"
-
-
-def probes(wanted: Wanted, ports: Sequence[int], public: str) -> list[Probe]:
-    """On each port it is this sshd that answers, with this host's key, and nothing else that was there before."""
-    address = _asked_address(wanted.directives)
-    key = keys_in(public)
-    if not key:
-        return []
-    kind = {"ssh-rsa": "rsa", "ssh-ed25519": "ed25519"}[key[0].kind]
-    return [
-        Probe(exec=["ssh-keyscan", "-T", "5", "-t", kind, "-p", str(port), address], body=key[0].blob) for port in ports
-    ]
-
-
-def _asked_address(directives: Mapping[str, Value]) -> str:
-    """An address of the host at which sshd listens."""
-    given = directives.get("ListenAddress")
-    if isinstance(given, Sequence) and given and not isinstance(given, str):
-        host = given[0].strip("[]")
-        return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
-    return "::1" if directives.get("AddressFamily") == "inet6" else "127.0.0.1"
 
 
 # --- the judgement ---------------------------------------------------------------------------------------------------

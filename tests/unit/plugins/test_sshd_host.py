@@ -212,7 +212,7 @@ def test_a_missing_key_is_made(machine: Host) -> None:
     assert (private.dest, private.content, private.mode, private.secret) == (key.path, b"new ed25519\n", 0o600, True)
     assert (public.dest, public.content, public.mode) == (f"{key.path}.pub", ed25519(9).encode(), 0o644)
     machine.program("ssh-keygen", "exit 1")
-    assert sshd.host_keys(Wanted([22], host_keys=["ed25519"]))[0] == [sshd.HostKey(key.path, "")]
+    assert sshd.host_keys(Wanted([22], host_keys=["ed25519"]))[0] == [sshd.HostKey(key.path)]
 
 
 def test_a_short_rsa_key_is_left_out_or_replaced_where_that_is_asked_for(machine: Host) -> None:
@@ -252,23 +252,6 @@ def test_authorized_keys_elsewhere_belong_to_root(home: Path) -> None:
     # A dry run may come before the user.
     files, folders = sshd.authorized_files(replace(wanted, authorized_keys_file="keys"))
     assert (files[0].dest, files[0].owner, folders) == ("/home/later/keys", "later", [])
-
-
-@pytest.mark.parametrize(
-    ("directives", "address"),
-    [
-        ({}, "127.0.0.1"),
-        ({"ListenAddress": []}, "127.0.0.1"),
-        ({"ListenAddress": ["::"]}, "::1"),
-        ({"ListenAddress": ["10.0.0.1"]}, "10.0.0.1"),
-        ({"AddressFamily": "inet6"}, "::1"),
-    ],
-)
-def test_each_port_is_asked_for_the_hosts_key(directives: dict[str, Any], address: str) -> None:
-    found = sshd.probes(Wanted([22], directives), [22, 2222], ed25519())
-    assert [probe.exec[-2:] for probe in found] == [["22", address], ["2222", address]]
-    assert {probe.body for probe in found} == {ed25519().split()[1]}
-    assert sshd.probes(Wanted([22], directives), [22], "") == []
 
 
 # --- the judgement ----------------------------------------------------------------------------------------------------
@@ -403,7 +386,7 @@ def test_the_service_is_whole(machine: Host, home: Path) -> None:
     assert service.replaces == ["ssh.socket"]
     assert service.reads == ["/etc/ssh/ssh_host_ed25519_key"]
     assert b"Port 2222\nPort 22\n" in (service.files[0].content or b"")
-    assert [probe.exec[6] for probe in service.probes] == ["2222", "22"]
+    assert [(probe.unit, probe.ports) for probe in service.probes] == [("ssh.service", [2222, 22])]
 
 
 @pytest.fixture
