@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import os
 import socket
@@ -64,8 +65,11 @@ def complaint(probe: Probe) -> str:
 
 def listening(pid: str, proc: Path = Path("/proc")) -> set[int]:
     """The TCP ports on which a process listens."""
+    sockets = set()
     try:
-        sockets = {os.readlink(descriptor) for descriptor in (proc / pid / "fd").iterdir()}
+        for descriptor in (proc / pid / "fd").iterdir():
+            with contextlib.suppress(FileNotFoundError):  # closed meanwhile
+                sockets.add(os.readlink(descriptor))
         tables = [(proc / pid / "net" / name).read_text("ascii") for name in ("tcp", "tcp6")]
     except OSError:
         return set()

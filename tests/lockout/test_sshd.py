@@ -5,13 +5,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
-from hosts_support import STATE, wait_for
-
-from .conftest import NEW_PORT, Reached, on_each
+from hosts_support import RELEASES, STATE, free_port, wait_for
+from sshd_support import NEW_PORT, Reached, on_each
 
 DROPIN = "/etc/ssh/sshd_config.d/00-production.conf"
 WITHIN = 60  # seconds within which a host has to be reachable again
@@ -67,6 +66,15 @@ REFUSED: Mapping[str, tuple[dict[str, Any], str]] = {
         "ForceCommand internal-sftp leaves operator no shell",
     ),
 }
+
+
+@pytest.fixture(scope="module")
+def hosts(boot: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) -> list[Reached]:
+    """A host of each release with the role's defaults in force; each test leaves them so."""
+    folder = tmp_path_factory.mktemp("sshd")
+    found = [Reached(boot(f"lock{release}", release, publish={free_port(): NEW_PORT}), folder) for release in RELEASES]
+    on_each(found, lambda one: one.play().ok())
+    return found
 
 
 def refused(one: Reached, settings: Mapping[str, Any], words: str, **reached: Any) -> None:

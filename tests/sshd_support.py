@@ -1,6 +1,6 @@
 # Copyright: fushuma.production contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Hosts with sshd as the role has it by default, and a client that opens a new connection each time it asks."""
+"""Hosts over SSH, the role sshd on them, and a client that opens a new connection each time it asks."""
 
 from __future__ import annotations
 
@@ -12,9 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-import pytest
 import yaml
-from hosts_support import RELEASES, STATE, Controller, Host, Played, free_port, play, role_play, wait_for
+from hosts_support import STATE, Controller, Host, Played, play, role_play, wait_for
 from testhosts.inventory import variables
 
 Result = TypeVar("Result")
@@ -98,12 +97,3 @@ def on_each(hosts: Sequence[Reached], work: Callable[[Reached], Result]) -> list
     """Do the work on all hosts at the same time, to its end; what failed first is raised then."""
     with ThreadPoolExecutor(len(hosts)) as pool:
         return list(pool.map(work, hosts))
-
-
-@pytest.fixture(scope="session")
-def hosts(boot: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) -> list[Reached]:
-    """A host of each release with the role's defaults in force; each test leaves them so."""
-    folder = tmp_path_factory.mktemp("lockout")
-    found = [Reached(boot(f"lock{release}", release, publish={free_port(): NEW_PORT}), folder) for release in RELEASES]
-    on_each(found, lambda one: one.play().ok())
-    return found
