@@ -277,6 +277,7 @@ class Before:
     activated: dict[str, str] | None = None
     wanted: dict[str, str] = field(default_factory=dict)
     armed: bool = False  # a timer restores unless the change is confirmed
+    replaced: list[Unit] = field(default_factory=list)  # units in whose place the service's own ones work
 
 
 class Store:
@@ -327,7 +328,8 @@ class Store:
         except FileNotFoundError:
             return None
         entries = [Entry(**{**entry, "data": base64.b64decode(entry["data"])}) for entry in document["entries"]]
-        return Before(**{**document, "entries": entries, "units": [Unit(**unit) for unit in document["units"]]})
+        found = {key: [Unit(**unit) for unit in document.get(key, [])] for key in ("units", "replaced")}
+        return Before(**{**document, "entries": entries, **found})
 
     def close(self) -> None:
         self.journal_path.unlink(missing_ok=True)
@@ -373,6 +375,14 @@ def reactivate(before: Before) -> list[str]:
     """Make the service run again as it ran before; goes on after a failure and returns all of them."""
     were = [unit for unit in before.units if unit.loaded]
     commands = [["systemctl", "daemon-reload"], *before.apply] if before.units else list(before.apply)
+    back = [was for was in before.replaced if was.active]
+    if back and not all(now.active for now in units([was.name for was in back])):
+        # A socket is not taken back from a service that still runs.
+        complaints = _complaints([*commands, *(["systemctl", "stop", unit.name] for unit in were)])
+        commands = [["systemctl", "start", unit.name] for unit in back]
+    else:
+        complaints = []
+    commands += [["systemctl", "enable", unit.name] for unit in before.replaced if unit.enabled]
     for was, now in zip(were, units([unit.name for unit in were]), strict=True):
         if was.active and not now.active:
             commands.append(["systemctl", "restart", was.name])
@@ -382,7 +392,7 @@ def reactivate(before: Before) -> list[str]:
             commands.append(["systemctl", "stop", was.name])
         if was.enabled != now.enabled:
             commands.append(["systemctl", "enable" if was.enabled else "disable", was.name])
-    return _complaints(commands)
+    return complaints + _complaints(commands)
 
 
 def _complaints(commands: Iterable[Sequence[str]]) -> list[str]:

@@ -4,7 +4,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
+import os
 import socket
 import ssl
 import time
@@ -17,15 +19,18 @@ from ansible_collections.fushuma.production.plugins.module_utils.journal import 
 
 ATTEMPT_TIMEOUT = 5.0  # seconds one attempt may take
 PAUSE = 0.05  # seconds between two attempts
+LISTEN = "0A"  # a socket's state in /proc/net/tcp (proc_net_tcp, include/net/tcp_states.h)
 
 
 @dataclass(frozen=True)
 class Probe:
-    """One question: exactly one of ``tcp`` (``host:port``), ``http`` (a URL), ``file`` (a path) and ``exec`` (an argv).
+    """One question: exactly one of ``tcp`` (``host:port``), ``http`` (a URL), ``file`` (a path), ``unit`` and ``exec``.
 
     An http probe may go through a Unix ``socket``; it wants ``status`` and, where given, ``body`` somewhere in the
     answer. Certificates are not verified: the probe asks whether the service runs, be it with a placeholder. An exec
-    probe wants the end 0 and, where given, ``body`` somewhere in the output. A file holds just the words of ``body``.
+    probe (an argv) wants the end 0 and, where given, ``body`` somewhere in the output. A file holds just the words of
+    ``body``. A ``unit``'s main process has to listen on all ``ports``, which is seen without a connection: some
+    services hold it against clients who connect only to ask.
     """
 
     tcp: str | None = None
@@ -35,6 +40,8 @@ class Probe:
     socket: str | None = None
     status: int = 200
     body: str = ""
+    unit: str | None = None
+    ports: Sequence[int] = ()
 
 
 def complaint(probe: Probe) -> str:
@@ -51,10 +58,28 @@ def complaint(probe: Probe) -> str:
             return "" if words == probe.body.split() else f"{probe.file} is {' '.join(words)}, not {probe.body}"
     except (OSError, http.client.HTTPException) as error:
         return f"{probe.tcp or probe.http or probe.file}: {error or type(error).__name__}"
+    if probe.unit:
+        shown = run(["systemctl", "show", "--value", "--property=MainPID", "--", probe.unit])
+        missing = set(probe.ports) - listening(shown.output)
+        return f"{probe.unit} does not listen on port {', '.join(map(str, sorted(missing)))}" if missing else ""
     done = run(probe.exec)
     if done.code:
         return f"`{' '.join(probe.exec)}` ended with {done.code}: {done.output}"
     return "" if probe.body in done.output else f"`{' '.join(probe.exec)}` does not say {probe.body!r}"
+
+
+def listening(pid: str, proc: Path = Path("/proc")) -> set[int]:
+    """The TCP ports on which a process listens."""
+    sockets = set()
+    try:
+        for descriptor in (proc / pid / "fd").iterdir():
+            with contextlib.suppress(FileNotFoundError):  # closed meanwhile
+                sockets.add(os.readlink(descriptor))
+        tables = [(proc / pid / "net" / name).read_text("ascii") for name in ("tcp", "tcp6")]
+    except OSError:
+        return set()
+    rows = [line.split() for table in tables for line in table.splitlines()[1:]]
+    return {int(row[1].rpartition(":")[2], 16) for row in rows if row[3] == LISTEN and f"socket:[{row[9]}]" in sockets}
 
 
 def _http_complaint(probe: Probe, url: str) -> str:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import inspect
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -65,6 +65,7 @@ class File:
     A file with an ``apply`` (commands, each an argv) comes into force by that and leaves the units alone; one whose
     ``on_change`` is ``nothing`` is read by itself whenever it is needed. ``undo`` takes back what ``apply`` did, where
     running ``apply`` on the former file would not. ``retire`` runs before the file goes, while it can still be read.
+    What others on the host may not read is secret, unless it is said to be ``public``; ``sensitive`` always is.
     """
 
     dest: str
@@ -74,9 +75,14 @@ class File:
     mode: int = 0o644
     on_change: str | None = None
     sensitive: bool = False
+    public: bool = False
     apply: Sequence[Sequence[str]] = ()
     undo: Sequence[Sequence[str]] = ()
     retire: Sequence[Sequence[str]] = ()
+
+    @property
+    def secret(self) -> bool:
+        return self.sensitive or not (self.public or self.mode & WORLD_READABLE)
 
 
 @dataclass(frozen=True)
@@ -100,11 +106,17 @@ class Directory:
     prune: bool = False
 
 
+# Says what would go wrong with the service, "" for nothing. The entries are what does not stand on the disk yet.
+Judge = Callable[[Mapping[str, Entry]], str]
+
+
 @dataclass(frozen=True)
 class Service:
     """All that makes one service: its packages and files, who judges them, and what it is to do.
 
-    ``units`` take up its files; those of ``idle`` shall neither run nor start, where the host has them. ``unwanted``
+    ``units`` take up its files; those of ``idle`` shall neither run nor start, where the host has them. ``replaces``
+    names units that do the same work in another way: they are stopped and disabled before the service's own ones start.
+    ``judges`` are asked before anything is written; ``validate`` is run when the files are in place. ``unwanted``
     packages shall not be there.
     """
 
@@ -116,7 +128,9 @@ class Service:
     attributes: Sequence[Attributes] = ()
     units: Sequence[str] = ()
     idle: Sequence[str] = ()
+    replaces: Sequence[str] = ()
     reads: Sequence[str] = ()
+    judges: Sequence[Judge] = ()
     validate: Sequence[Sequence[str]] = ()
     apply: Sequence[Sequence[str]] = ()
     on_change: str = "reload"
@@ -152,19 +166,35 @@ class Outcome:
         return bool(self.packages or self.removed or self.changes or self.commands or self.healed)
 
 
-def converge(service: Service, store: Store, *, check: bool = False) -> Outcome:
-    """Bring the service to what is wanted, or raise TransactionError with everything as it was before."""
+def _as_it_is(service: Service) -> Service:
+    return service
+
+
+def converge(
+    service: Service, store: Store, *, check: bool = False, complete: Callable[[Service], Service] = _as_it_is
+) -> Outcome:
+    """Bring the service to what is wanted, or raise TransactionError with everything as it was before.
+
+    ``complete`` adds what follows from the host itself. It is called when nothing half done and, except in check mode,
+    no package is missing there any more.
+    """
     missing = packages.missing(service.packages)
     unwanted = [name for name in service.unwanted if name not in packages.missing(service.unwanted)]
     if check:
-        return _plan(service, store, missing, unwanted, healed=store.pending() is not None)
+        service = complete(service)
+        outcome = _plan(service, store, missing, unwanted, healed=store.pending() is not None)
+        if not missing:
+            _ask_judges(service, outcome)
+        return outcome
     with store.locked():
         healed = _heal(store)
         if missing:
             packages.install(missing, service.units)
         if unwanted:
             packages.remove(unwanted)
+        service = complete(service)
         outcome = _plan(service, store, missing, unwanted, healed=healed)
+        _ask_judges(service, outcome)
         if not (outcome.changes or outcome.commands):
             return outcome
         _refuse_unknown_owners(outcome.changes)
@@ -232,7 +262,8 @@ def compare(service: Service) -> list[Change]:
             continue
         if _conflict(before, after) or (path in own and before.kind == "directory"):
             raise TransactionError(f"{path} is a {before.kind} where {_demand(after)} is wanted; move it away first")
-        secret = (path in own and own[path].sensitive) or _hidden(before) or _hidden(after)
+        file = own.get(path, File(path))
+        secret = file.sensitive or (not file.public and (_hidden(before) or _hidden(after)))
         changes.append(Change(before, after, secret))
     return changes
 
@@ -275,8 +306,15 @@ def _below(folder: str) -> Iterable[str]:
 # --- the plan --------------------------------------------------------------------------------------------------------
 
 
+def _ask_judges(service: Service, outcome: Outcome) -> None:
+    planned = {change.after.path: change.after for change in outcome.changes}
+    wrong = [text for text in (judge(planned) for judge in service.judges) if text]
+    if wrong:
+        raise TransactionError(f"{service.name}: {' '.join(wrong)} Nothing was changed.")
+
+
 def _plan(service: Service, store: Store, missing: Sequence[str], unwanted: Sequence[str], *, healed: bool) -> Outcome:
-    changes, found = compare(service), units([*service.units, *service.idle])
+    changes, found = compare(service), units([*service.units, *service.idle, *service.replaces])
     commands = _commands(service, store.activated() or {}, changes, found)
     if not (missing or changes or commands) and service.running and wait_for(service.probes, service.probe_timeout):
         # The files are right and were taken up, and yet it does not answer: whatever happened, it takes them up again.
@@ -303,19 +341,21 @@ def _commands(
     if for_units:
         commands += service.apply
     demands = {file.on_change or service.on_change for file in service.files if file.dest in for_units}
-    verb = VERBS["restart" if "restart" in demands else service.on_change]
-    for unit in found:
-        wanted = service.running and unit.name not in service.idle
-        enabled = service.enabled and unit.name not in service.idle
-        if wanted and not unit.active:
+    own, others = found[: len(service.units)], found[len(service.units) :]
+    commands += [["systemctl", "stop", unit.name] for unit in others if unit.active]
+    taken_over = any(unit.active and unit.name in service.replaces for unit in others)
+    verb = VERBS["restart" if taken_over or "restart" in demands else service.on_change]
+    for unit in own:
+        if service.running and not unit.active:
             commands.append(["systemctl", "start", unit.name])
-        elif wanted and for_units:
+        elif service.running and (for_units or taken_over):
             commands.append(["systemctl", verb, unit.name])
-        elif not wanted and unit.active:
+        elif not service.running and unit.active:
             commands.append(["systemctl", "stop", unit.name])
-        if unit.enabled != enabled and (unit.loaded or enabled):
-            commands.append(["systemctl", "enable" if enabled else "disable", unit.name])
-    return commands
+        if unit.enabled != service.enabled and (unit.loaded or service.enabled):
+            commands.append(["systemctl", "enable" if service.enabled else "disable", unit.name])
+    # Last, so that a host which loses its power here boots with one of the two.
+    return commands + [["systemctl", "disable", unit.name] for unit in others if unit.loaded and unit.enabled]
 
 
 def _digests(service: Service) -> dict[str, str]:
@@ -344,6 +384,7 @@ def _open(service: Service, store: Store, outcome: Outcome, digests: dict[str, s
         activated=store.activated(),
         wanted=digests,
         armed=bool(service.confirm_within),
+        replaced=units(service.replaces),
     )
     try:
         install_healer(store.state)
@@ -461,7 +502,7 @@ def install_healer(state: Path, systemd: Path | None = None) -> None:
 def scrub(text: str, files: Sequence[File]) -> str:
     """The text without the words of secret files: a checker may quote the line it stumbles over."""
     for file in files:
-        if file.content is not None and (file.sensitive or not file.mode & WORLD_READABLE):
+        if file.content is not None and file.secret:
             for word in re.findall(r"[^\s\"'=;,:<>{}()]{8,}", file.content.decode("utf-8", "replace")):
                 text = text.replace(word, "********")
     return text

@@ -7,6 +7,8 @@ DOCUMENTATION = r"""
 module: service_config
 short_description: Bring all files of one service into force in one transaction
 version_added: 0.1.0
+extends_documentation_fragment:
+  - fushuma.production.files
 description:
   - Writes all files of a service, has the service's own checker judge them, activates and probes it. Whatever fails,
     the files and the running service are put back as they were.
@@ -33,98 +35,6 @@ options:
     type: list
     elements: str
     default: []
-  files:
-    description:
-      - The service's files, all of them in one list. A file has exactly one of O(files[].src), O(files[].copy) and
-        O(files[].content), or O(files[].state=absent).
-      - The text C(@config_digest@) in a file stands for a digest over all rendered files. A probe that finds it in
-        an answer
-        of the service proves that the service runs with exactly these files.
-    type: list
-    elements: dict
-    default: []
-    suboptions:
-      dest:
-        description:
-          - Where the file stands on the host. With O(files[].each), C({key}) stands for the element's value of that
-            key.
-        type: path
-        required: true
-      src:
-        description: A template, searched for as M(ansible.builtin.template) does.
-        type: str
-      copy:
-        description:
-          - A file or a folder on the controller that is taken as it is. A folder's files go below O(files[].dest).
-            C({key}) works
-            as in O(files[].dest).
-        type: str
-      content:
-        description: The content itself.
-        type: str
-      each:
-        description: One file for each element of this list; the template sees the element as C(item).
-        type: list
-        elements: raw
-      vars:
-        description: Variables for the template, on top of those of the task.
-        type: dict
-      owner:
-        description: Owner, by name or number.
-        type: str
-        default: root
-      group:
-        description: Group, by name or number.
-        type: str
-        default: root
-      mode:
-        description: Permissions as an octal number in quotes.
-        type: str
-        default: "0644"
-      sensitive:
-        description: Never show the content. What others on the host may not read is hidden anyway.
-        type: bool
-        default: false
-      on_change:
-        description: What this file needs to come into force, where it differs from O(on_change).
-        type: str
-        choices: [reload, restart]
-      state:
-        description: Whether the file shall exist.
-        type: str
-        choices: [present, absent]
-        default: present
-  directories:
-    description: The directories that belong to the service. Missing parents of any path are made with mode 0755.
-    type: list
-    elements: dict
-    default: []
-    suboptions:
-      path:
-        description: The directory. With O(directories[].each), C({key}) stands for the element's value of that key.
-        type: path
-        required: true
-      each:
-        description: One directory for each element of this list.
-        type: list
-        elements: raw
-      owner:
-        description: Owner, by name or number.
-        type: str
-        default: root
-      group:
-        description: Group, by name or number.
-        type: str
-        default: root
-      mode:
-        description: Permissions as an octal number in quotes.
-        type: str
-        default: "0755"
-      prune:
-        description: Remove whatever is below it and not in O(files). Only for directories that the service owns
-          whole.
-        type: bool
-        default: false
   reads:
     description: Files that others write and that the service reads when it is activated. When one has changed, the
       units are reloaded.
@@ -273,44 +183,25 @@ pending:
   returned: always
 """
 
-import base64
 import binascii
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.fushuma.production.plugins.module_utils.arguments import (
+    DIRECTORY_SPEC,
+    FILE_SPEC,
+    directories_from,
+    files_from,
+)
 from ansible_collections.fushuma.production.plugins.module_utils.journal import Store, TransactionError
 from ansible_collections.fushuma.production.plugins.module_utils.probe import Probe
 from ansible_collections.fushuma.production.plugins.module_utils.transaction import (
-    Directory,
-    File,
     Service,
     confirm,
     converge,
     diffs,
 )
 
-OWNED = {"owner": {"type": "str", "default": "root"}, "group": {"type": "str", "default": "root"}}
-# What the controller has used up before the module runs is here only so that ansible-doc and the module agree.
-FILE_SPEC = {
-    "dest": {"type": "path", "required": True},
-    "src": {"type": "str"},
-    "copy": {"type": "str"},
-    "content": {"type": "str", "no_log": True},
-    "each": {"type": "list", "elements": "raw"},
-    "vars": {"type": "dict"},
-    "mode": {"type": "str", "default": "0644"},
-    "sensitive": {"type": "bool", "default": False},
-    "on_change": {"type": "str", "choices": ["reload", "restart"]},
-    "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
-    **OWNED,
-}
-DIRECTORY_SPEC = {
-    "path": {"type": "path", "required": True},
-    "each": {"type": "list", "elements": "raw"},
-    "mode": {"type": "str", "default": "0755"},
-    "prune": {"type": "bool", "default": False},
-    **OWNED,
-}
 PROBE_SPEC = {
     "tcp": {"type": "str"},
     "http": {"type": "str"},
@@ -344,36 +235,14 @@ SPEC = {
 }
 
 
-def octal(mode: str) -> int:
-    """Permissions as a number; ValueError for what is no octal number."""
-    number = int(mode, 8)
-    if not 0 <= number <= 0o7777:
-        raise ValueError(mode)
-    return number
-
-
 def service_from(params: dict[str, Any]) -> Service:
     """The transaction as the parameters describe it. File contents arrive as base64, as the controller sends them."""
     return Service(
         name=params["name"],
         packages=params["packages"],
         units=params["units"],
-        files=[
-            File(
-                dest=file["dest"],
-                content=base64.b64decode(file["content"] or "") if file["state"] == "present" else None,
-                owner=file["owner"],
-                group=file["group"],
-                mode=octal(file["mode"]),
-                on_change=file["on_change"],
-                sensitive=file["sensitive"],
-            )
-            for file in params["files"]
-        ],
-        directories=[
-            Directory(folder["path"], folder["owner"], folder["group"], octal(folder["mode"]), folder["prune"])
-            for folder in params["directories"]
-        ],
+        files=files_from(params["files"]),
+        directories=directories_from(params["directories"]),
         reads=params["reads"],
         validate=params["validate"],
         apply=params["apply"],

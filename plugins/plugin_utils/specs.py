@@ -76,11 +76,13 @@ def _value_problems(option: Mapping[str, Any], value: Any, setting: str) -> list
         value = coerced(kind, value)
     except (TypeError, ValueError):
         return [Problem(setting, value_of(value, secret=secret), TYPES[kind][0], _form(option))]
+    if kind == "list":
+        # As Ansible has it, the choices of a list are those of its elements.
+        element = {"type": option.get("elements", "raw")}
+        element |= {key: option[key] for key in ("options", "choices") if key in option}
+        return [p for i, one in enumerate(value) for p in _value_problems(element, one, f"{setting}[{i}]")]
     if option.get("choices") and value not in option["choices"]:
         return [Problem(setting, value_of(value, secret=secret), "it is none of the choices", _form(option))]
-    if kind == "list":
-        element = {"type": option.get("elements", "raw"), **{k: option[k] for k in ("options",) if k in option}}
-        return [p for i, one in enumerate(value) for p in _value_problems(element, one, f"{setting}[{i}]")]
     if kind == "dict" and "options" in option:
         return _group_problems(option["options"], value, setting)
     return []

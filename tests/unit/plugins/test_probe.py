@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import http.server
+import os
 import socketserver
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from ansible_collections.fushuma.production.plugins.module_utils import journal, probe
 from ansible_collections.fushuma.production.plugins.module_utils.probe import Probe, complaint, wait_for
 
 
@@ -69,6 +71,14 @@ def test_what_does_not(port: int) -> None:
     assert "refused" in complaint(Probe(http="http://127.0.0.1:1/"))
     assert "https://127.0.0.1" in complaint(Probe(http=f"https://127.0.0.1:{port}/")), "that port speaks no TLS"
     assert "::1" in complaint(Probe(tcp="[::1]:1"))
+
+
+def test_a_unit_listens_by_itself(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    for pid, wrong in ((os.getpid(), ""), (0, f"web.service does not listen on port {port}")):
+        monkeypatch.setattr(probe, "run", lambda argv, pid=pid: journal.Finished(argv, 0, str(pid)))
+        assert complaint(Probe(unit="web.service", ports=[port])) == wrong
+    monkeypatch.setattr(probe, "run", lambda argv: journal.Finished(argv, 0, str(os.getpid())))
+    assert complaint(Probe(unit="web.service", ports=[3, port, 2])) == "web.service does not listen on port 2, 3"
 
 
 def test_waiting_ends_when_it_holds_or_the_time_is_up(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from ansible.errors import AnsibleConnectionFailure
 from ansible_collections.fushuma.production.plugins.action import service_config as action
+from ansible_collections.fushuma.production.plugins.action import sshd_config as sshd_action
 from ansible_collections.fushuma.production.plugins.module_utils import journal
 from ansible_collections.fushuma.production.plugins.modules import service_config as module
 from ansible_collections.fushuma.production.plugins.plugin_utils.rendering import Rendered
@@ -168,3 +169,21 @@ def test_a_change_that_cannot_be_confirmed(answers: list[dict[str, Any]], lost: 
 
 def test_bytes_survive(tmp_path: Path) -> None:
     assert base64.b64decode(action.shipped(Rendered("/a", b"\xff\x00", {}))["content"]) == b"\xff\x00"
+
+
+def test_a_module_of_its_own_is_confirmed_in_the_same_way() -> None:
+    class AskedOfSshd(sshd_action.ActionModule, Asked):
+        """The action of sshd_config with the host replaced by a list of its answers."""
+
+    asked: list[tuple[str, dict[str, Any]]] = []
+
+    def answer(_self: Any, **kwargs: Any) -> dict[str, Any]:
+        asked.append((kwargs["module_name"], kwargs["module_args"]))
+        return {"changed": True, "pending": len(asked) == 1}
+
+    AskedOfSshd._execute_module = answer  # type: ignore[method-assign]
+    task = AskedOfSshd({"ports": [22], "confirm_within": 9}, [], Connection())
+    assert task.run() == {"changed": True, "pending": False}
+    assert [name for name, _args in asked] == ["fushuma.production.sshd_config", "fushuma.production.service_config"]
+    assert asked[0][1] == {"ports": [22], "confirm_within": 9, "files": [], "directories": []}
+    assert asked[1][1] == {"name": "sshd", "state": "confirmed"}

@@ -12,6 +12,7 @@ OPTIONS: specs.Options = {
     "web_name": {"type": "str", "required": True},
     "web_level": {"type": "str", "choices": ["low", "high"], "default": "low"},
     "web_tls": {"type": "dict", "default": {}, "options": {"on": {"type": "bool", "default": True}}},
+    "web_kinds": {"type": "list", "elements": "str", "choices": ["x", "y"], "default": ["x"]},
     "web_free": {"type": "dict", "default": {}},
     "web_sites": {
         "type": "list",
@@ -50,6 +51,11 @@ OPTIONS: specs.Options = {
         (
             {"web_name": "a", "web_level": "medium"},
             ['web_level is "medium": it is none of the choices. Write one of low, high.'],
+        ),
+        ({"web_name": "a", "web_kinds": ["y", "x"]}, []),
+        (
+            {"web_name": "a", "web_kinds": ["y", "z"]},
+            ['web_kinds[1] is "z": it is none of the choices. Write one of x, y.'],
         ),
         (
             {"web_name": "a", "web_tls": {"onn": True}},
@@ -95,6 +101,7 @@ def test_defaults_reach_every_depth_and_types_are_right() -> None:
         "web_port": 80,
         "web_name": "7",
         "web_level": "low",
+        "web_kinds": ["x"],
         "web_tls": {"on": False},
         "web_free": {},
         "web_sites": [{"name": "x", "weight": 2.0, "proxy": {"timeout": 5}, "tags": [], "root": None}],

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from ansible_collections.fushuma.production.plugins.module_utils import journal, packages, transaction
-from ansible_collections.fushuma.production.plugins.module_utils.journal import TransactionError, main
+from ansible_collections.fushuma.production.plugins.module_utils.journal import Entry, TransactionError, main
 from ansible_collections.fushuma.production.plugins.module_utils.probe import Probe
 from ansible_collections.fushuma.production.plugins.module_utils.transaction import (
     Directory,
     File,
+    Service,
     confirm,
     converge,
     diffs,
@@ -644,3 +647,114 @@ def test_owners_by_number_and_name() -> None:
     assert journal.user_id("root") == journal.user_id("0") == 0
     assert journal.group_id("root") == journal.group_id("0") == 0
     assert journal.user_id("no-such-user") is journal.group_id("no-such-group") is None
+
+
+# --- judges, what is added on the host, and units that make way -------------------------------------------------------
+
+
+def test_judges_see_what_is_planned_and_can_refuse_it(host: Host, service: ServiceMaker) -> None:
+    seen: list[dict[str, bytes]] = []
+
+    def judge(planned: Mapping[str, Entry]) -> str:
+        seen.append({path: entry.data for path, entry in planned.items()})
+        return "It would shut you out." if planned else ""
+
+    for check in (True, False):
+        with pytest.raises(TransactionError, match=r"web: It would shut you out\. Nothing was changed\."):
+            converge(service({"web.conf": "new"}, judges=[judge]), host.store, check=check)
+    assert seen == [{str(host.path("web.conf")): b"new"}] * 2
+    assert host.tree() == {}
+    host.write("web.conf", "new")
+    converge(service({"web.conf": "new"}, judges=[judge]), host.store)
+    assert seen[2:] == [{}], "it is asked where nothing is planned too"
+
+
+def test_judges_are_not_asked_in_a_dry_run_where_the_package_is_missing(
+    host: Host, service: ServiceMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(packages, "missing", lambda names: list(names))
+    outcome = converge(service({"a": "b"}, packages=["web"], judges=[lambda _planned: "no"]), host.store, check=True)
+    assert outcome.packages == ["web"]
+
+
+def test_what_only_the_host_knows_is_added_when_it_is_healed(host: Host, service: ServiceMaker) -> None:
+    running(host, service)
+    with host.store.locked():
+        host.store.open(journal.Before([journal.snapshot(str(host.path("web.conf")))]))
+    host.write("web.conf", "half done")
+
+    def complete(wanted: Service) -> Service:
+        assert host.path("web.conf").read_text() == "old"
+        return replace(wanted, files=[*wanted.files, replace(wanted.files[0], dest=str(host.path("more")))])
+
+    converge(service({"web.conf": "old"}, units=[UNIT]), host.store, complete=complete)
+    assert host.path("more").read_text() == "old"
+    assert converge(service({}), host.store, check=True, complete=lambda one: replace(one, files=())).changes == []
+
+
+SOCKET = "web.socket"
+
+
+def test_a_unit_makes_way(host: Host, service: ServiceMaker) -> None:
+    host.unit(UNIT, active=True)
+    host.unit(SOCKET, active=True, enabled=True)
+    wanted = service({"web.conf": "text"}, units=[UNIT], replaces=[SOCKET])
+    converge(wanted, host.store)
+    assert host.commands() == [f"stop {SOCKET}", f"restart {UNIT}", f"enable {UNIT}", f"disable {SOCKET}"]
+    assert not converge(wanted, host.store).changed
+    # It came back, and the service runs on files it has taken up.
+    host.unit(SOCKET, active=True)
+    converge(wanted, host.store)
+    assert host.commands() == [f"stop {SOCKET}", f"restart {UNIT}"]
+
+
+def test_a_unit_that_made_way_comes_back_where_the_change_fails(host: Host, service: ServiceMaker) -> None:
+    host.unit(UNIT, active=True)
+    host.unit(SOCKET, active=True, enabled=True)
+    wrong = service(
+        {"web.conf": "text"}, units=[UNIT], replaces=[SOCKET], probes=[Probe(exec=["false"])], probe_timeout=0
+    )
+    with pytest.raises(TransactionError, match="The former configuration is back and in force"):
+        converge(wrong, host.store)
+    undone = host.commands()[4:]
+    assert undone == [
+        "daemon-reload",
+        f"stop {UNIT}",
+        f"start {SOCKET}",
+        f"enable {SOCKET}",
+        f"restart {UNIT}",
+        f"disable {UNIT}",
+    ]
+    assert host.is_("active", SOCKET)
+    assert host.is_("enabled", SOCKET)
+    assert not host.is_("enabled", UNIT)
+
+
+def test_a_unit_that_has_not_made_way_yet_is_left_alone(host: Host, service: ServiceMaker) -> None:
+    host.unit(UNIT, active=True)
+    host.unit(SOCKET, active=True, enabled=True)
+    host.fail(f"stop {SOCKET}")
+    with pytest.raises(TransactionError, match="refused"):
+        converge(service({"web.conf": "text"}, units=[UNIT], replaces=[SOCKET]), host.store)
+    assert f"stop {UNIT}" not in host.commands()
+    assert host.is_("active", SOCKET)
+
+
+def test_a_journal_of_a_former_release_is_read(host: Host) -> None:
+    with host.store.locked():
+        host.store.open(journal.Before([]))
+        document = json.loads(host.store.journal_path.read_text())
+        del document["replaced"]
+        host.store.journal_path.write_text(json.dumps(document))
+    pending = host.store.pending()
+    assert pending is not None
+    assert pending.replaced == []
+
+
+def test_what_is_closed_to_others_and_public_is_shown(host: Host, service: ServiceMaker) -> None:
+    me, us = str(os.geteuid()), str(os.getegid())
+    file = File(str(host.path("a")), b"for everybody", me, us, 0o600, public=True)
+    assert "for everybody" in str(diffs(converge(service(raw=[file]), host.store)))
+    assert scrub("for everybody", [file]) == "for everybody"
+    hidden = replace(file, content=b"hidden now", sensitive=True)
+    assert "hidden" not in str(diffs(converge(service(raw=[hidden]), host.store)))
