@@ -90,6 +90,7 @@ class Service:
     directories: Sequence[Directory] = ()
     packages: Sequence[str] = ()
     units: Sequence[str] = ()
+    conflicts: Sequence[str] = ()
     reads: Sequence[str] = ()
     validate: Sequence[Sequence[str]] = ()
     apply: Sequence[Sequence[str]] = ()
@@ -127,6 +128,7 @@ class Outcome:
 
 def converge(service: Service, store: Store, *, check: bool = False) -> Outcome:
     """Bring the service to what is wanted, or raise TransactionError with everything as it was before."""
+    _refuse_conflicts(service)
     missing = packages.missing(service.packages)
     if check:
         return _plan(service, store, missing, healed=store.pending() is not None)
@@ -277,6 +279,15 @@ def _digests(service: Service) -> dict[str, str]:
 
 
 # --- carrying it out, and back ---------------------------------------------------------------------------------------
+
+
+def _refuse_conflicts(service: Service) -> None:
+    running = [unit.name for unit in units(service.conflicts) if unit.active]
+    if running:
+        raise TransactionError(
+            f"{service.name}: {' and '.join(running)} runs on this host and would undo what {service.name} does. "
+            f"Nothing was changed. If it can go, run `systemctl disable --now {' '.join(running)}` and repeat."
+        )
 
 
 def _refuse_unknown_owners(changes: Sequence[Change]) -> None:

@@ -33,6 +33,12 @@ options:
     type: list
     elements: str
     default: []
+  conflicts:
+    description: Units of others that undo what this service does. While one of them runs, nothing is changed and the
+      task fails, in check mode too.
+    type: list
+    elements: str
+    default: []
   files:
     description:
       - The service's files, all of them in one list. A file has exactly one of O(files[].src), O(files[].copy) and
@@ -323,6 +329,7 @@ SPEC = {
     "name": {"type": "str", "required": True},
     "packages": {"type": "list", "elements": "str", "default": []},
     "units": {"type": "list", "elements": "str", "default": []},
+    "conflicts": {"type": "list", "elements": "str", "default": []},
     "files": {"type": "list", "elements": "dict", "default": [], "options": FILE_SPEC},
     "directories": {"type": "list", "elements": "dict", "default": [], "options": DIRECTORY_SPEC},
     "reads": {"type": "list", "elements": "path", "default": []},
@@ -358,6 +365,7 @@ def service_from(params: dict[str, Any]) -> Service:
         name=params["name"],
         packages=params["packages"],
         units=params["units"],
+        conflicts=params["conflicts"],
         files=[
             File(
                 dest=file["dest"],
