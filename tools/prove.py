@@ -48,7 +48,14 @@ RELEASES = ("12", "13")
 
 # Folders below tests/ and the programs they need; the latter ones need test hosts. Each runs where it exists.
 LOCAL_FOLDERS: Mapping[str, tuple[str, ...]] = {"csp_evaluator": ("node", "npm")}
-HOST_FOLDERS: Mapping[str, tuple[str, ...]] = {"hosts": (), "faults": (), "acme": (), "outside": (), "browser": ()}
+HOST_FOLDERS: Mapping[str, tuple[str, ...]] = {
+    "hosts": (),
+    "faults": (),
+    "lockout": (),
+    "acme": (),
+    "outside": (),
+    "browser": (),
+}
 
 Command = tuple[str, ...]
 
