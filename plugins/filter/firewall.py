@@ -14,7 +14,9 @@ from ansible_collections.fushuma.production.plugins.plugin_utils.problem import 
 def firewall_model(settings: Any) -> dict[str, Any]:
     """What the firewall role's template needs, worked out of its settings."""
     if not isinstance(settings, Mapping):
-        raise AnsibleFilterError(f"firewall_model: expects the role's settings as a dict, not {type(settings).__name__}")
+        raise AnsibleFilterError(
+            f"firewall_model: expects the role's settings as a dict, not {type(settings).__name__}"
+        )
     options = specs.role_options("firewall")
     misfits = sentences(specs.problems(options, settings))
     if misfits:

@@ -8,8 +8,8 @@ module: port_check
 short_description: Compare the ports that answer from outside with those that were declared
 version_added: 0.1.0
 description:
-  - Opens TCP connections to the ports of a host, from where the module runs, and closes them at once. UDP is asked where
-    it was declared only.
+  - Opens TCP connections to the ports of a host, from where the module runs, and closes them at once. UDP is asked
+    where it was declared only.
   - Delegate it to the controller or to another host, for a host's own view says nothing of its firewall.
   - Fails where a port answers that was not declared for whoever asks, and where a declared one does not answer.
 options:

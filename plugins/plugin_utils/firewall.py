@@ -225,7 +225,9 @@ def _list_problems(settings: Settings) -> Iterator[Problem]:
     for number, one in enumerate(blocked):
         if _version(one) and ipaddress.ip_network(one).prefixlen == 0:
             why = "it is every address there is, the controller's too"
-            yield Problem(f"firewall_block[{number}]", value_of(one), why, "smaller networks; what is not open is closed")
+            yield Problem(
+                f"firewall_block[{number}]", value_of(one), why, "smaller networks; what is not open is closed"
+            )
         for other, network in enumerate(allowed):
             if _within(one, network):
                 why = f"firewall_allow[{other}] ({network}) lets it through all the same"
@@ -259,10 +261,14 @@ def _container_problems(containers: Mapping[str, Any]) -> Iterator[Problem]:
 
 def _lockout_problems(settings: Settings) -> Iterator[Problem]:
     ports = model.ssh_ports(settings)
-    for one in model.declared(settings):
-        if one.protocol == "tcp" and not one.setting.startswith("firewall_published"):
-            if any(_covers(one.ports, port) for port in ports):
-                return
+    # What a container publishes there is a container's.
+    open_tcp = [
+        one.ports
+        for one in model.declared(settings)
+        if one.protocol == "tcp" and not one.setting.startswith("firewall_published")
+    ]
+    if any(_covers(one, port) for one in open_tcp for port in ports):
+        return
     why = f"nothing lets SSH in on port {', '.join(ports)}, so nobody could log in any more"
     form = 'for example "world", or the networks that operators connect from'
     yield Problem("firewall_ssh.from", value_of(settings["firewall_ssh"]["from"]), why, form)

@@ -177,9 +177,9 @@ def on(direction: str, interface: str | None) -> str:
 
 
 def _input(settings: Settings) -> Iterator[str]:
-    for one in ssh_declared(settings):
-        for where in _reached(one):
-            yield rule(where, f"{one.protocol} dport {one.ports} ct state new", verdict="jump ssh", comment=one.setting)
+    for ssh in ssh_declared(settings):
+        for where in _reached(ssh):
+            yield rule(where, f"{ssh.protocol} dport {ssh.ports} ct state new", verdict="jump ssh", comment=ssh.setting)
     for one in settings["firewall_listens"]:
         target = _listening(one)
         if _opens(target) and not one["limited"]:
@@ -189,9 +189,8 @@ def _input(settings: Settings) -> Iterator[str]:
         for number, one in _numbered(settings, name):
             comment = one["comment"] or f"{name}[{number}]"
             for where in addressed(sources_of(one["from"]), None):
-                yield rule(
-                    on("iifname", one.get("interface")), where, f"{one['protocol']} dport {one['port']}", comment=comment
-                )
+                port = f"{one['protocol']} dport {one['port']}"
+                yield rule(on("iifname", one.get("interface")), where, port, comment=comment)
 
 
 def _reached(one: Declared) -> Iterator[str]:

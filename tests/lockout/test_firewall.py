@@ -23,7 +23,10 @@ CONFIRM_WITHIN = 30  # seconds; shorter than usual, for the sake of the suite
 # The controller reaches a test host from Docker's gateway, by whatever of these it has been given.
 CONTROLLER = ["172.16.0.0/12", "192.168.0.0/16", "10.0.0.0/8"]
 ELSEWHERE = ["192.0.2.0/24", "2001:db8::/32"]  # RFC 5737, RFC 3849: nobody's
-GOOD: Mapping[str, Any] = {"firewall_confirm_within": CONFIRM_WITHIN, "firewall_ssh": {"burst": 500, "rate": "500/minute"}}
+GOOD: Mapping[str, Any] = {
+    "firewall_confirm_within": CONFIRM_WITHIN,
+    "firewall_ssh": {"burst": 500, "rate": "500/minute"},
+}
 STATE = "nft --stateless --terse list table inet production; cat /etc/production-firewall/*.nft"
 JOURNAL = "/var/lib/fushuma-production/firewall.journal"
 
@@ -122,9 +125,7 @@ def test_what_is_seen_to_cut_off_is_refused(walled: list[Walled], case: str) -> 
 
 
 @pytest.mark.parametrize("case", CUT_OFF)
-def test_the_host_takes_back_what_cuts_off(
-    walled: list[Walled], case: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_host_takes_back_what_cuts_off(walled: list[Walled], case: str, capsys: pytest.CaptureFixture[str]) -> None:
     def work(one: Walled) -> str:
         before = one.state()
         controller = one.start(CUT_OFF[case])

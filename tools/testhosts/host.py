@@ -185,8 +185,8 @@ def boot_again(name: str) -> Record:
         container = client.containers.get(record.container)
         container.start()
         wait_for_boot(container, name)
-        addresses = {"address": address_of(container), "address6": address6_of(container)}
-        record = replace(record, **addresses, ssh_port=ssh_port(container))
+        record = replace(record, address=address_of(container), address6=address6_of(container))
+        record = replace(record, ssh_port=ssh_port(container))
         record_file(name).write_text(json.dumps(asdict(record), indent=2) + "\n")
         client.close()
         return record
@@ -230,7 +230,7 @@ def ensure_network(client: Any, name: str) -> str:
 
 
 def subnet6(network: str) -> str:
-    """The IPv6 addresses of a network, unique on the machine as RFC 4193 makes them: older engines do not choose any."""
+    """The IPv6 addresses of a network, unique on the machine (RFC 4193); older engines choose none themselves."""
     unique = hashlib.sha256(network.encode()).hexdigest()[:10]
     return f"fd{unique[:2]}:{unique[2:6]}:{unique[6:10]}::/64"
 

@@ -121,7 +121,7 @@ def test_it_is_there_before_the_network_and_stays_to_the_end(host: Host) -> None
 
 BY_HAND = {
     "table-deleted": "nft delete table inet production",
-    "chain-flushed": "nft flush chain inet production input",
+    "chain-flushed": "nft flush chain inet production forward",
     "rule-inserted": "nft insert rule inet production input tcp dport 5432 accept",
     "all-flushed": "nft flush ruleset",
     "unit-stopped": "systemctl stop production-firewall.service",
@@ -206,7 +206,9 @@ def test_a_conflict_is_refused_before_anything_changes(host: Host) -> None:
         (result,) = [one for one in played.results[host.backend.host] if one["failed"]]
         assert "nftables.service runs on this host" in result["msg"]
         assert "systemctl disable --now nftables.service" in result["msg"]
-        assert host.check_output("find /etc/production-firewall /etc/systemd/system -printf '%p %T@\n' | sort") == before
+        assert (
+            host.check_output("find /etc/production-firewall /etc/systemd/system -printf '%p %T@\n' | sort") == before
+        )
     finally:
         host.check_output("systemctl stop nftables.service")
         assert converge().code == 0

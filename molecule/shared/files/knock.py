@@ -1,7 +1,7 @@
 """Runs on a host: tries ports of an address and prints as JSON how each answers, in the order they were given.
 
-Arguments: the address, a kind (tcp or udp), ports separated by commas, and optionally the address to ask from. A port is
-``open``, ``refused`` or ``silent``; one may be given several times.
+Arguments: the address, a kind (tcp or udp), ports separated by commas, and optionally the address to ask from. A port
+is ``open``, ``refused`` or ``silent``; one may be given several times.
 """
 
 from __future__ import annotations

@@ -66,24 +66,52 @@ NOBODY = "so nobody could log in any more. Write for example"
         ({"open": [{"port": "80-65536"}]}, 'firewall_open[0].port is "80-65536"', "ports go from 1 to 65535"),
         ({"open": [{"port": "90-80"}]}, 'firewall_open[0].port is "90-80"', 'Write "80-90".'),
         ({"open": [{"port": "80-80"}]}, 'firewall_open[0].port is "80-80"', "Write 80."),
-        ({"open": [{"port": 80, "from": ["10.0.0.1/8"]}]}, 'firewall_open[0].from[0] is "10.0.0.1/8"', 'Write "10.0.0.0/8"'),
+        (
+            {"open": [{"port": 80, "from": ["10.0.0.1/8"]}]},
+            'firewall_open[0].from[0] is "10.0.0.1/8"',
+            'Write "10.0.0.0/8"',
+        ),
         ({"open": [{"port": 80, "from": ["10.0.0"]}]}, 'firewall_open[0].from[0] is "10.0.0"', "it is no network"),
         ({"open": [{"port": 80, "from": ["edge"]}]}, 'firewall_open[0].from[0] is "edge"', "it is no network"),
-        ({"open": [{"port": 80, "from": ["fe80::1%eth0"]}]}, 'firewall_open[0].from[0] is "fe80::1%eth0"', "no network"),
+        (
+            {"open": [{"port": 80, "from": ["fe80::1%eth0"]}]},
+            'firewall_open[0].from[0] is "fe80::1%eth0"',
+            "no network",
+        ),
         ({"open": [{"port": 80, "from": ["::ffff:10.0.0.1"]}]}, "firewall_open[0].from[0]", 'Write "10.0.0.1".'),
-        ({"open": [{"port": 80, "from": ["world"]}]}, 'firewall_open[0].from[0] is "world"', "without a list around it"),
+        (
+            {"open": [{"port": 80, "from": ["world"]}]},
+            'firewall_open[0].from[0] is "world"',
+            "without a list around it",
+        ),
         ({"open": [{"port": 80, "from": []}]}, "firewall_open[0].from is []", "it would match nobody"),
         ({"open": [{"port": 80, "from": "host"}]}, 'firewall_open[0].from is "host"', "there is nothing to say"),
-        ({"open": [{"port": 80, "from": "10.0.0.0/8"}]}, 'firewall_open[0].from is "10.0.0.0/8"', "it names no networks"),
+        (
+            {"open": [{"port": 80, "from": "10.0.0.0/8"}]},
+            'firewall_open[0].from is "10.0.0.0/8"',
+            "it names no networks",
+        ),
         ({"open": [{"port": 80, "from": ["::1", "::1"]}]}, "firewall_open[0].from[1]", "from[0] says the same"),
         ({"open": [{"port": 80}, {"port": "80"}]}, "firewall_open[1]", "firewall_open[0] says the same"),
-        ({"open": [{"port": 80, "interface": "eth 0"}]}, 'firewall_open[0].interface is "eth 0"', "no interface has such"),
+        (
+            {"open": [{"port": 80, "interface": "eth 0"}]},
+            'firewall_open[0].interface is "eth 0"',
+            "no interface has such",
+        ),
         ({"open": [{"port": 80, "interface": "x" * 16}]}, "firewall_open[0].interface", "15 characters at most"),
         ({"open": [{"port": 80, "comment": 'a "b"'}]}, "firewall_open[0].comment", "without quotes"),
         ({"published": [{"port": 80, "from": "host"}]}, "firewall_published[0].from", "there is nothing to say"),
         ({"listens": [{"port": 80, "address": "localhost"}]}, "firewall_listens[0].address", "it is no address"),
-        ({"listens": [{"port": 80, "address": "0.0.0.0", "from": ["fd00::/8"]}]}, "firewall_listens[0].from", "is IPv4 and"),
-        ({"listens": [{"port": 80, "address": "::", "from": ["10.0.0.0/8"]}]}, "firewall_listens[0].from", "is IPv6 and"),
+        (
+            {"listens": [{"port": 80, "address": "0.0.0.0", "from": ["fd00::/8"]}]},
+            "firewall_listens[0].from",
+            "is IPv4 and",
+        ),
+        (
+            {"listens": [{"port": 80, "address": "::", "from": ["10.0.0.0/8"]}]},
+            "firewall_listens[0].from",
+            "is IPv6 and",
+        ),
         ({"listens": [{**SSH, "protocol": "udp"}]}, "firewall_listens[0].limited is true", "SSH is spoken over TCP"),
         ({"forward": [{"from": ["10.0.0.0/8"], "to": ["fd00::/8"]}]}, "firewall_forward[0].to", "nothing would match"),
         ({"forward": [{"port": 80}]}, 'firewall_forward[0].port is "80"', "protocol tcp or udp beside it"),
@@ -126,13 +154,17 @@ def test_all_problems_come_at_once() -> None:
 NETWORKS = st.one_of(
     st.ip_addresses().map(str),
     st.builds(
-        lambda address, bits: str(ipaddress.ip_network((int(address), bits), strict=False))
-        if address.version == 4
-        else str(ipaddress.IPv6Network((int(address), bits), strict=False)),
+        lambda address, bits: (
+            str(ipaddress.ip_network((int(address), bits), strict=False))
+            if address.version == 4
+            else str(ipaddress.IPv6Network((int(address), bits), strict=False))
+        ),
         st.ip_addresses(v=6),
         st.integers(1, 128),
     ),
-).filter(lambda one: ipaddress.ip_network(one).version == 4 or not ipaddress.ip_network(one).network_address.ipv4_mapped)
+).filter(
+    lambda one: ipaddress.ip_network(one).version == 4 or not ipaddress.ip_network(one).network_address.ipv4_mapped
+)
 ENTRIES = st.fixed_dictionaries(
     {"port": st.integers(1, 65535), "from": st.one_of(st.just("world"), st.lists(NETWORKS, min_size=1, unique=True))}
 )

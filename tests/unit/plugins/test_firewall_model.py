@@ -46,7 +46,10 @@ def opened(**settings: Any) -> list[str]:
             {"port": 80, "from": ["10.0.0.0/8", "fd00::/8", "192.0.2.7"]},
             ["ip saddr { 10.0.0.0/8, 192.0.2.7 } tcp dport 80 accept", "ip6 saddr { fd00::/8 } tcp dport 80 accept"],
         ),
-        ({"port": 80, "address": "0.0.0.0", "from": ["10.0.0.0/8", "fd00::/8"]}, ["ip saddr { 10.0.0.0/8 } tcp dport 80 accept"]),
+        (
+            {"port": 80, "address": "0.0.0.0", "from": ["10.0.0.0/8", "fd00::/8"]},
+            ["ip saddr { 10.0.0.0/8 } tcp dport 80 accept"],
+        ),
         (
             {"port": 80, "address": "192.0.2.7", "from": ["10.0.0.0/8", "fd00::/8"]},
             ["ip saddr { 10.0.0.0/8 } ip daddr { 192.0.2.7 } tcp dport 80 accept"],
@@ -100,7 +103,8 @@ def test_where_ssh_comes_in(settings: dict[str, Any], rules: list[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("rate", "burst", "seconds"), [("20/minute", 20, 60), ("1/second", 500, 500), ("10/minute", 100, 600), ("9/minute", 10, 67)]
+    ("rate", "burst", "seconds"),
+    [("20/minute", 20, 60), ("1/second", 500, 500), ("10/minute", 100, 600), ("9/minute", 10, 67)],
 )
 def test_a_source_is_remembered_until_it_may_have_a_burst_again(rate: str, burst: int, seconds: int) -> None:
     found = made(ssh={"rate": rate, "burst": burst})
@@ -108,7 +112,9 @@ def test_a_source_is_remembered_until_it_may_have_a_burst_again(rate: str, burst
 
 
 def test_lists_are_parted_by_family() -> None:
-    found = {name: elements for name, _type, elements in made(block=["192.0.2.0/24", "::1"], allow=["10.0.0.1"])["lists"]}
+    found = {
+        name: elements for name, _type, elements in made(block=["192.0.2.0/24", "::1"], allow=["10.0.0.1"])["lists"]
+    }
     assert found == {"allowed4": ["10.0.0.1"], "allowed6": [], "blocked4": ["192.0.2.0/24"], "blocked6": ["::1"]}
 
 
@@ -116,7 +122,10 @@ def test_lists_are_parted_by_family() -> None:
     ("entry", "rules"),
     [
         ({"in": "wg0"}, [f'iifname "wg0" oifname != {{ {BRIDGES} }} accept']),
-        ({"in": "docker0", "out": "eth0", "protocol": "udp"}, ['iifname "docker0" oifname "eth0" meta l4proto udp accept']),
+        (
+            {"in": "docker0", "out": "eth0", "protocol": "udp"},
+            ['iifname "docker0" oifname "eth0" meta l4proto udp accept'],
+        ),
         (
             {"out": "e*", "from": ["10.0.0.0/8", "::1"], "to": ["10.1.0.0/16"], "protocol": "tcp", "port": 80},
             ['oifname "e*" ip saddr { 10.0.0.0/8 } ip daddr { 10.1.0.0/16 } tcp dport 80 accept'],
