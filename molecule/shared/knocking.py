@@ -33,6 +33,8 @@ def address_of(host: Host, version: int) -> str:
 
 def knock(target: Host, version: int, ports: Sequence[int], kind: str = "tcp", source: str = "") -> list[str]:
     """How the ports of a host answer to another one: ``open``, ``refused`` or ``silent``."""
+    if not ports:
+        return []
     listed = ",".join(map(str, ports))
     where = address_of(target, version)
     done = peer_of(target).check_output("python3 -c %s %s %s %s %s", KNOCK, where, kind, listed, source)

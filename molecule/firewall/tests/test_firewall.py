@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from knocking import FAMILIES, address_of, knock, peer_of
-from plays import Played, inventory, run_playbook
+from plays import Played, all_hosts, inventory, run_playbook
 from testinfra.host import Host
 
 CONVERGE = Path(os.environ["MOLECULE_PROJECT_DIRECTORY"], "molecule/shared/converge.yml")
@@ -33,7 +33,11 @@ def test_nmap_finds_the_declared_ports_and_no_other(host: Host, version: int) ->
     found = peer_of(host).check_output(scan)
     states = {int(port): state for port, state in re.findall(r"^(\d+)/tcp\s+(\S+)", found, re.MULTILINE)}
     # 6001 is declared and nobody listens there; a port that is not declared does not even refuse.
-    assert states == {**dict.fromkeys(DECLARED, "open"), 6001: "closed"}, found
+    assert DECLARED - {6001} == {port for port, state in states.items() if state == "open"}, found
+    assert states[6001] == "closed"
+    # An answer to what an earlier test has asked may be among the refusals; it is no answer to the next question.
+    others = sorted(states.keys() - DECLARED)
+    assert set(knock(host, version, others)) <= {"silent"}, found
 
 
 @pytest.mark.parametrize("version", FAMILIES)
@@ -129,15 +133,17 @@ BY_HAND = {
 
 
 @pytest.mark.parametrize("how", BY_HAND)
-def test_what_was_changed_by_hand_comes_back_with_the_next_run(host: Host, how: str) -> None:
-    host.check_output(BY_HAND[how])
+def test_what_was_changed_by_hand_comes_back_with_the_next_run(how: str) -> None:
+    hosts = all_hosts()
+    for host in hosts.values():
+        host.check_output(BY_HAND[how])
     played = converge()
     assert played.code == 0, played.output
-    results = played.results[host.backend.host]
-    assert [result["commands"] for result in results if result.get("commands")], played.output
-    assert knock(host, 4, (80, 5432)) == ["open", "silent"]
+    for name, host in hosts.items():
+        assert [result["commands"] for result in played.results[name] if result.get("commands")], played.output
+        assert knock(host, 4, (80, 5432)) == ["open", "silent"]
     again = converge()
-    assert not [result for result in again.results[host.backend.host] if result.get("changed")], again.output
+    assert not [one for results in again.results.values() for one in results if one.get("changed")], again.output
 
 
 @pytest.fixture
