@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections import Counter
@@ -13,7 +14,8 @@ from knocking import FAMILIES, address_of, knock, peer_of
 from plays import Played, all_hosts, inventory, run_playbook
 from testinfra.host import Host
 
-CONVERGE = Path(os.environ["MOLECULE_PROJECT_DIRECTORY"], "molecule/shared/converge.yml")
+PROJECT = Path(os.environ["MOLECULE_PROJECT_DIRECTORY"])
+CONVERGE, PLAYBOOKS = PROJECT / "molecule/shared/converge.yml", PROJECT / "playbooks"
 DECLARED = {22, 80, 443, 6000, 6001}
 LISTENING = (80, 443, 5432, 6000, 8081, 9100)
 BLOCKED_LIST = "/etc/production-firewall/lists.d/blocked.nft"
@@ -202,6 +204,39 @@ def test_ssh_is_limited_for_each_source(host: Host, version: int) -> None:
     assert knock(host, 10 - version, (22,)) == ["open"]
     host.check_output("systemctl reload production-firewall.service")
     assert knock(host, version, (22,)) == ["open"]
+
+
+def check_ports(*options: str) -> Played:
+    """The playbook, with each host asked by the other one."""
+    settings = f"@{os.environ['MOLECULE_SCENARIO_DIRECTORY']}/vars.yml"
+    other = json.dumps({"check_ports_from": "{{ groups.all | difference([inventory_hostname]) | first }}"})
+    words = ["--inventory", inventory(), "--extra-vars", settings, "--extra-vars", other, *options]
+    return run_playbook(PLAYBOOKS / "check_ports.yml", *words)
+
+
+def test_all_ports_answer_as_declared() -> None:
+    played = check_ports()
+    assert played.code == 0, played.output
+    for name, host in all_hosts().items():
+        answering = played.results[name][-1]["answering"]
+        assert answering == {address_of(host, version): sorted(DECLARED - {6001}) for version in FAMILIES}
+
+
+def test_what_is_not_as_declared_is_named(host: Host) -> None:
+    host.check_output("nft insert rule inet production input tcp dport 5432 accept")
+    host.check_output("nft insert rule inet production input tcp dport 443 drop")
+    try:
+        played = check_ports("--limit", host.backend.host, "--extra-vars", "check_ports_range=1-6000")
+    finally:
+        host.check_output("systemctl reload production-firewall.service")
+    assert played.code != 0
+    v4, v6 = (address_of(host, version) for version in FAMILIES)
+    assert sorted(played.results[host.backend.host][-1]["differences"]) == [
+        f"{v4}:443/tcp is declared by nginx_https_port and does not answer",
+        f"{v4}:5432/tcp answers and is declared by nothing",
+        f"[{v6}]:443/tcp is declared by nginx_https_port and does not answer",
+        f"[{v6}]:5432/tcp answers and is declared by nothing",
+    ]
 
 
 def test_a_conflict_is_refused_before_anything_changes(host: Host) -> None:
