@@ -48,7 +48,7 @@ def assert_containers_talk(host: Host) -> None:
     assert page(host, "alone", f"{address_in(host, 'first')}:80") == ""
     # And the host reaches them, by the port and directly.
     for where in ("127.0.0.1:8080", "127.0.0.1:8090", f"{address_in(host, 'first')}:80"):
-        assert host.run("busybox wget -q -T 5 -O - http://%s/index.html", where).stdout.strip() == PAGE, where
+        assert host.run("timeout 5 busybox wget -q -O - http://%s/index.html", where).stdout.strip() == PAGE, where
 
 
 def test_every_port_is_published(host: Host) -> None:
