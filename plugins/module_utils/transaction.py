@@ -129,6 +129,7 @@ class Service:
     units: Sequence[str] = ()
     idle: Sequence[str] = ()
     replaces: Sequence[str] = ()
+    conflicts: Sequence[str] = ()
     reads: Sequence[str] = ()
     judges: Sequence[Judge] = ()
     validate: Sequence[Sequence[str]] = ()
@@ -178,6 +179,7 @@ def converge(
     ``complete`` adds what follows from the host itself. It is called when nothing half done and, except in check mode,
     no package is missing there any more.
     """
+    _refuse_conflicts(service)
     missing = packages.missing(service.packages)
     unwanted = [name for name in service.unwanted if name not in packages.missing(service.unwanted)]
     if check:
@@ -364,6 +366,15 @@ def _digests(service: Service) -> dict[str, str]:
 
 
 # --- carrying it out, and back ---------------------------------------------------------------------------------------
+
+
+def _refuse_conflicts(service: Service) -> None:
+    running = [unit.name for unit in units(service.conflicts) if unit.active]
+    if running:
+        raise TransactionError(
+            f"{service.name}: {' and '.join(running)} runs on this host and would undo what {service.name} does. "
+            f"Nothing was changed. If it can go, run `systemctl disable --now {' '.join(running)}` and repeat."
+        )
 
 
 def _refuse_unknown_owners(changes: Sequence[Change]) -> None:

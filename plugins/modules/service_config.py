@@ -35,6 +35,12 @@ options:
     type: list
     elements: str
     default: []
+  conflicts:
+    description: Units of others that undo what this service does. While one of them runs, nothing is changed and the
+      task fails, in check mode too.
+    type: list
+    elements: str
+    default: []
   reads:
     description: Files that others write and that the service reads when it is activated. When one has changed, the
       units are reloaded.
@@ -214,6 +220,7 @@ SPEC = {
     "name": {"type": "str", "required": True},
     "packages": {"type": "list", "elements": "str", "default": []},
     "units": {"type": "list", "elements": "str", "default": []},
+    "conflicts": {"type": "list", "elements": "str", "default": []},
     "files": {"type": "list", "elements": "dict", "default": [], "options": FILE_SPEC},
     "directories": {"type": "list", "elements": "dict", "default": [], "options": DIRECTORY_SPEC},
     "reads": {"type": "list", "elements": "path", "default": []},
@@ -241,6 +248,7 @@ def service_from(params: dict[str, Any]) -> Service:
         name=params["name"],
         packages=params["packages"],
         units=params["units"],
+        conflicts=params["conflicts"],
         files=files_from(params["files"]),
         directories=directories_from(params["directories"]),
         reads=params["reads"],

@@ -18,7 +18,14 @@ from typing import Any
 from ansible.errors import AnsibleError
 from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar
-from ansible_collections.fushuma.production.plugins.plugin_utils import hardening, nginx, secret, specs, sshd
+from ansible_collections.fushuma.production.plugins.plugin_utils import (
+    firewall,
+    hardening,
+    nginx,
+    secret,
+    specs,
+    sshd,
+)
 from ansible_collections.fushuma.production.plugins.plugin_utils.problem import Problem, value_of
 from ansible_collections.fushuma.production.plugins.plugin_utils.rendering import Renderer
 
@@ -26,7 +33,12 @@ PREFIX = "fushuma.production."
 Judge = Callable[[Mapping[str, Any]], list[Problem]]
 
 # Each role's own judge: settings with all defaults filled in -> what cannot work.
-JUDGES: Mapping[str, Judge] = {"hardening": hardening.problems, "nginx": nginx.problems, "sshd": sshd.problems}
+JUDGES: Mapping[str, Judge] = {
+    "firewall": firewall.problems,
+    "hardening": hardening.problems,
+    "nginx": nginx.problems,
+    "sshd": sshd.problems,
+}
 
 SLIP = 0.85  # difflib's ratio from which a name is a slip of the finger: one letter of seven, two of fourteen
 

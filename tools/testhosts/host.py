@@ -73,6 +73,7 @@ class Record:
     ssh_port: int
     published: dict[str, int]  # port of the host, as text: port on 127.0.0.1
     network: str = ""
+    address6: str = ""  # only hosts on a network have one
 
 
 def wanted(text: str, release: str, publish: Sequence[str], network: str) -> Wanted:
@@ -184,7 +185,8 @@ def boot_again(name: str) -> Record:
         container = client.containers.get(record.container)
         container.start()
         wait_for_boot(container, name)
-        record = replace(record, address=address_of(container), ssh_port=ssh_port(container))
+        record = replace(record, address=address_of(container), address6=address6_of(container))
+        record = replace(record, ssh_port=ssh_port(container))
         record_file(name).write_text(json.dumps(asdict(record), indent=2) + "\n")
         client.close()
         return record
@@ -221,8 +223,16 @@ def ensure_network(client: Any, name: str) -> str:
     full = network_of(name)
     with locked("network"):
         if not client.networks.list(names=[f"^{full}$"]):
-            client.networks.create(full, driver="bridge", labels={LABEL: name, LABEL_CHECKOUT: CHECKOUT})
+            labels = {LABEL: name, LABEL_CHECKOUT: CHECKOUT}
+            ipam = docker.types.IPAMConfig(pool_configs=[docker.types.IPAMPool(subnet=subnet6(full))])
+            client.networks.create(full, driver="bridge", labels=labels, enable_ipv6=True, ipam=ipam)
     return full
+
+
+def subnet6(network: str) -> str:
+    """The IPv6 addresses of a network, unique on the machine (RFC 4193); older engines choose none themselves."""
+    unique = hashlib.sha256(network.encode()).hexdigest()[:10]
+    return f"fd{unique[:2]}:{unique[2:6]}:{unique[6:10]}::/64"
 
 
 def public_key() -> str:
@@ -284,8 +294,17 @@ def ssh_port(container: Any) -> int:
 
 def address_of(container: Any) -> str:
     """The host's address on its network."""
+    return str(_attached(container)["IPAddress"])
+
+
+def address6_of(container: Any) -> str:
+    """The host's IPv6 address; "" where its network has none."""
+    return str(_attached(container).get("GlobalIPv6Address") or "")
+
+
+def _attached(container: Any) -> Any:
     (network,) = container.attrs["NetworkSettings"]["Networks"].values()
-    return str(network["IPAddress"])
+    return network
 
 
 def describe(container: Any, host: Wanted) -> Record:
@@ -299,6 +318,7 @@ def describe(container: Any, host: Wanted) -> Record:
         ssh_port=ssh_port(container),
         published={str(inside): outside for outside, inside in host.publish},
         network=host.network,
+        address6=address6_of(container),
     )
 
 

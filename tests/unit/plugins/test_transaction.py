@@ -73,6 +73,21 @@ def test_a_file_may_ask_for_a_restart(host: Host, service: ServiceMaker) -> None
     assert host.commands() == [f"reload-or-restart {UNIT}"]
 
 
+@pytest.mark.parametrize("check", [True, False])
+def test_a_unit_that_would_undo_the_change_is_refused_before_anything_happens(
+    host: Host, service: ServiceMaker, check: bool
+) -> None:
+    host.unit(UNIT)
+    host.unit("rival.service", active=True)
+    wanted = service({"web.conf": "new"}, units=[UNIT], conflicts=["absent.service", "rival.service"])
+    before = host.tree()
+    with pytest.raises(TransactionError, match=r"^web: rival.service runs on this host .* Nothing was changed"):
+        converge(wanted, host.store, check=check)
+    assert (host.tree(), host.commands()) == (before, [])
+    host.unit("rival.service")
+    assert converge(wanted, host.store, check=check).changed
+
+
 def test_wrong_mode_is_a_change(host: Host, service: ServiceMaker) -> None:
     running(host, service)
     host.path("web.conf").chmod(0o600)
