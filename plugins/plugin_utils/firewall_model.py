@@ -219,7 +219,8 @@ def _forward(number: int, one: Entry, bridges: str) -> Iterator[str]:
     comment = one["comment"] or f"firewall_forward[{number}]"
     transport = ""
     if one["protocol"]:
-        transport = f"{one['protocol']} dport {one['port']}" if one["port"] else f"meta l4proto {PROTOCOLS[one['protocol']]}"
+        alone = f"meta l4proto {PROTOCOLS[one['protocol']]}"
+        transport = f"{one['protocol']} dport {one['port']}" if one["port"] else alone
     out = on("oifname", one["out"]) or (f"oifname != {{ {bridges} }}" if bridges else "")
     for where in addressed(sources_of(one["from"]), sources_of(one["to"])):
         yield rule(on("iifname", one["in"]), out, where, transport, comment=comment)
