@@ -20,6 +20,7 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 SSH_PORT = 22  # where neither the settings nor a role say where sshd listens
 EVERYWHERE = {"", "0.0.0.0", "::"}
 FAMILIES = {4: "ip", 6: "ip6"}
+PROTOCOLS = {"tcp": 6, "udp": 17}  # nft finds their names in /etc/protocols, which a small host may lack
 SECONDS = {"second": 1, "minute": 60, "hour": 3600, "day": 86400}
 SHORTEST_MEMORY = 60  # seconds
 LONGEST_COMMENT = 128  # NFTNL_UDATA_COMMENT_MAXLEN
@@ -209,7 +210,7 @@ def _published(number: int, one: Entry) -> Iterator[str]:
     """The port is that which was asked for: Docker has written the container's into the packet by now."""
     comment = one["comment"] or f"firewall_published[{number}]"
     for where in addressed(sources_of(one["from"]), None):
-        asked = f"meta l4proto {one['protocol']} ct original proto-dst {one['port']}"
+        asked = f"meta l4proto {PROTOCOLS[one['protocol']]} ct original proto-dst {one['port']}"
         yield rule(where, asked, comment=comment)
 
 
@@ -218,7 +219,8 @@ def _forward(number: int, one: Entry, bridges: str) -> Iterator[str]:
     comment = one["comment"] or f"firewall_forward[{number}]"
     transport = ""
     if one["protocol"]:
-        transport = f"{one['protocol']} dport {one['port']}" if one["port"] else f"meta l4proto {one['protocol']}"
+        alone = f"meta l4proto {PROTOCOLS[one['protocol']]}"
+        transport = f"{one['protocol']} dport {one['port']}" if one["port"] else alone
     out = on("oifname", one["out"]) or (f"oifname != {{ {bridges} }}" if bridges else "")
     for where in addressed(sources_of(one["from"]), sources_of(one["to"])):
         yield rule(on("iifname", one["in"]), out, where, transport, comment=comment)

@@ -75,7 +75,7 @@ def test_a_published_port_is_open_for_dockers_proxy_and_for_what_docker_has_rewr
     found = made(published=[{"port": 8080, "from": ["10.0.0.0/8"]}])
     comment = 'comment "firewall_published[0]"'
     assert f"ip saddr {{ 10.0.0.0/8 }} tcp dport 8080 accept {comment}" in found["input"]
-    asked = "meta l4proto tcp ct original proto-dst 8080"
+    asked = "meta l4proto 6 ct original proto-dst 8080"
     assert found["published"] == [f"ip saddr {{ 10.0.0.0/8 }} {asked} accept {comment}"]
 
 
@@ -124,7 +124,7 @@ def test_lists_are_parted_by_family() -> None:
         ({"in": "wg0"}, [f'iifname "wg0" oifname != {{ {BRIDGES} }} accept']),
         (
             {"in": "docker0", "out": "eth0", "protocol": "udp"},
-            ['iifname "docker0" oifname "eth0" meta l4proto udp accept'],
+            ['iifname "docker0" oifname "eth0" meta l4proto 17 accept'],
         ),
         (
             {"out": "e*", "from": ["10.0.0.0/8", "::1"], "to": ["10.1.0.0/16"], "protocol": "tcp", "port": 80},
