@@ -95,7 +95,7 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.fushuma.production.plugins.module_utils.hardening import as_result, service_of
 from ansible_collections.fushuma.production.plugins.module_utils.journal import Store, TransactionError
-from ansible_collections.fushuma.production.plugins.module_utils.transaction import converge, diffs
+from ansible_collections.fushuma.production.plugins.module_utils.transaction import Service, converge, diffs
 
 
 def arrived(item: dict[str, Any]) -> dict[str, Any]:
@@ -118,8 +118,13 @@ def main() -> None:
         supports_check_mode=True,
     )
     try:
-        service, reports = service_of([arrived(item) for item in module.params["items"]])
-        outcome = converge(service, Store(service.name), check=module.check_mode)
+        items = [arrived(item) for item in module.params["items"]]
+        service, reports = service_of(items)
+        # Packages bring files, and what is to be done with those is seen only then.
+        packages = Service(service.name, packages=service.packages, unwanted=service.unwanted)
+        outcome = converge(
+            packages, Store(service.name), check=module.check_mode, complete=lambda _packages: service_of(items)[0]
+        )
     except (TransactionError, OSError) as error:
         module.fail_json(msg=str(error))
     module.exit_json(

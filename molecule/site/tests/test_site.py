@@ -59,7 +59,19 @@ def test_nothing_else_is_reachable_from_outside(host: Host) -> None:
 
 def test_settings_are_judged_before_a_host_is_touched() -> None:
     first = next(run for run in all_runs() if "PLAY [Serve sites over TLS]" in run.text)
-    assert re.findall(r"^PLAY \[(.*?)\]", first.text, re.MULTILINE) == ["Judge the settings", "Serve sites over TLS"]
+    assert re.findall(r"^PLAY \[(.*?)\]", first.text, re.MULTILINE) == [
+        "Judge the settings",
+        "Harden every host and let in only what was declared",
+        "Serve sites over TLS",
+    ]
+
+
+def test_the_firewall_lets_in_what_the_roles_say(host: Host) -> None:
+    rules = host.check_output("nft list table inet production")
+    for port in ("22", "80", "443"):
+        assert re.search(rf"\b{port}\b", rules), f"port {port} is in no rule"
+    assert not re.search(r"\b8081\b", rules), "what listens on loopback only needs no rule"
+    assert host.check_output("fail2ban-client status sshd")
 
 
 def test_the_host_is_well(host: Host) -> None:

@@ -328,6 +328,26 @@ def test_the_module(
     assert broken["failed"]
 
 
+def test_files_that_come_with_a_package_are_seen_in_the_same_run(
+    kernel: Path, host: Host, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(harden, "Store", lambda _name: host.store)
+    conf, program = host.path("auditd.conf"), host.path("newgrp")
+
+    def install(_names: object, _units: object) -> None:
+        host.write("auditd.conf", "num_logs = 5\n")
+        host.write("newgrp", "x", 0o4755)
+
+    monkeypatch.setattr(packages, "missing", lambda names: [] if conf.exists() else list(names))
+    monkeypatch.setattr(packages, "install", install)
+    edits = [{"path": str(conf), "separator": " = ", "values": {"num_logs": 10}}]
+    wanted = item(host, packages=["auditd"], edits=edits, without_suid=[str(program)])
+    assert run_module(harden.main, capsys, items=[wanted])["changed"]
+    assert "num_logs = 10\n" in conf.read_text()
+    assert program.stat().st_mode & 0o7777 == 0o755
+    assert not run_module(harden.main, capsys, items=[wanted])["changed"]
+
+
 # --- which items are wanted ------------------------------------------------------------------------------------------
 
 
