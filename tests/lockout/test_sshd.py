@@ -166,7 +166,8 @@ def taken_back(one: Reached, settings: Mapping[str, Any], **reached: Any) -> flo
     played = one.play({**settings, "sshd_confirm_within": 10}, **reached)
     ended = time.monotonic()
     assert played.failed, played.output
-    assert "the host puts the former configuration back within 10 s" in " ".join(played.output.split())
+    words = " ".join(played.output.split())
+    assert "the host puts the former configuration back within 10 s" in words, played.output
     wait_for(lambda: one.answers(**reached), "the host is reachable again", WITHIN)
     seconds = time.monotonic() - ended
     one.settled()

@@ -45,3 +45,16 @@ def test_another_playbook_says_who_has_which_role(tmp_path: Path, group: str) ->
     playbook = tmp_path / "own.yml"
     playbook.write_text(f"- hosts: {group}\n  roles: [fushuma.production.nginx]\n")
     assert asked("listens", {}, playbook=str(playbook)) != []
+
+
+def test_sshd_listens_for_the_world_on_each_port_and_address(tmp_path: Path) -> None:
+    playbook = tmp_path / "own.yml"
+    playbook.write_text("- hosts: all\n  roles: [fushuma.production.sshd]\n")
+    settings = {"sshd_ports": [22, 2222], "sshd_listen_addresses": ["10.0.0.1", "::1"]}
+    assert asked("listens", settings, playbook=str(playbook)) == [
+        {"port": port, "address": address, "setting": f"sshd_ports[{number}]", "from": "world"}
+        for number, port in enumerate(settings["sshd_ports"])
+        for address in settings["sshd_listen_addresses"]
+    ]
+    (default,) = asked("listens", {}, playbook=str(playbook))
+    assert (default["port"], default["address"]) == (22, "")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.server
 import os
+import socket
 import socketserver
 import threading
 from collections.abc import Iterator
@@ -79,6 +80,13 @@ def test_a_unit_listens_by_itself(port: int, monkeypatch: pytest.MonkeyPatch) ->
         assert complaint(Probe(unit="web.service", ports=[port])) == wrong
     monkeypatch.setattr(probe, "run", lambda argv: journal.Finished(argv, 0, str(os.getpid())))
     assert complaint(Probe(unit="web.service", ports=[3, port, 2])) == "web.service does not listen on port 2, 3"
+
+
+def test_a_connection_is_no_listening(port: int) -> None:
+    with socket.create_connection(("127.0.0.1", port)) as connected:
+        found = probe.listening(str(os.getpid()))
+        assert port in found
+        assert connected.getsockname()[1] not in found
 
 
 def test_waiting_ends_when_it_holds_or_the_time_is_up(tmp_path: Path) -> None:
