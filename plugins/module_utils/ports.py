@@ -173,16 +173,15 @@ def connecting(address: str, ports: Sequence[int], patience: float, deadline: fl
                     port = left.popleft()
                     one = _begun(address, port)
                     if one is not None:
-                        selector.register(one, selectors.EVENT_WRITE, port)
+                        selector.register(one, selectors.EVENT_WRITE, (port, one))
                         waiting.append((time.monotonic() + patience, one))
                 until = max(0.0, waiting[0][0] - time.monotonic()) if waiting else 0.0
                 for key, _events in selector.select(min(until, 0.1)):
-                    connection = key.fileobj
+                    port, connection = key.data
                     selector.unregister(connection)
-                    if isinstance(connection, socket.socket):
-                        if connection.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == 0:
-                            yield int(key.data)
-                        connection.close()
+                    if connection.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == 0:
+                        yield port
+                    connection.close()
                 _give_up(waiting, selector)
         finally:
             for _end, one in waiting:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import resource
 import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -138,21 +139,25 @@ def test_who_listens_is_found_among_all_ports_near_it(listening: int) -> None:
     assert len(seen.answering) < 100
 
 
-def test_what_drops_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    """RFC 5737: an address from which nobody answers."""
-    monkeypatch.setattr(ports, "_begun", hanging)
-    monkeypatch.setattr(ports, "PATIENCE", 0.05)
-    monkeypatch.setattr(ports, "AT_ONCE", 7)
-    assert ports.look(HOST, range(1, 30), [], 30).answering == frozenset()
-
-
-def hanging(_address: str, _port: int) -> socket.socket:
-    """A connection that never comes about: a full backlog of a listener that accepts nobody."""
-    one = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-    one.setblocking(False)
+@pytest.fixture
+def dropping() -> Iterator[int]:
+    """A port that drops: whoever listens accepts nobody, and has no room for more (listen(2))."""
     with socket.create_server(("127.0.0.1", 0), backlog=0) as listener:
-        one.connect_ex(listener.getsockname())
-    return one
+        port = int(listener.getsockname()[1])
+        with socket.create_connection(("127.0.0.1", port)):
+            yield port
+
+
+def test_what_drops_is_given_up(dropping: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ports, "AT_ONCE", 3)
+    assert list(ports.connecting("127.0.0.1", [dropping] * 7, 0.05, float("inf"))) == []
+
+
+def test_what_drops_does_not_hold_up_for_longer_than_there_is_time(dropping: int) -> None:
+    began = time.monotonic()
+    with pytest.raises(TimeoutError, match="0 ports were not asked in time"):
+        list(ports.connecting("127.0.0.1", [dropping] * 3, 60, began + 0.2))
+    assert time.monotonic() - began < 10
 
 
 def test_it_ends_in_time() -> None:
