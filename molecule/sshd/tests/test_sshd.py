@@ -40,7 +40,7 @@ def test_effective_values_are_those_of_the_role(host: Host) -> None:
         "allowtcpforwarding": "no",
         "allowagentforwarding": "no",
         "permittunnel": "no",
-        "maxauthtries": "4",
+        "maxauthtries": "3",
         "loglevel": "VERBOSE",
         "allowusers": "operator",
         "requiredrsasize": "3072",
