@@ -31,15 +31,14 @@ def converge() -> Played:
 def test_nmap_finds_the_declared_ports_and_no_other(host: Host, version: int) -> None:
     options = f"-{version}" if version == 6 else ""
     where = address_of(host, version)
-    scan = f"nmap {options} -n -Pn -sS -p- --min-rate 6000 --max-retries 1 --max-rtt-timeout 300ms {where}"
+    # From a declared port: answers to what the other host asks are let in, and would look like ports that refuse.
+    scan = f"nmap {options} -n -Pn -sS -p- -g 6001 --min-rate 6000 --max-retries 1 --max-rtt-timeout 300ms {where}"
     found = peer_of(host).check_output(scan)
     states = {int(port): state for port, state in re.findall(r"^(\d+)/tcp\s+(\S+)", found, re.MULTILINE)}
     # 6001 is declared and nobody listens there; a port that is not declared does not even refuse.
     assert DECLARED - {6001} == {port for port, state in states.items() if state == "open"}, found
     assert states[6001] == "closed"
-    # An answer to what an earlier test has asked may be among the refusals; it is no answer to the next question.
-    others = sorted(states.keys() - DECLARED)
-    assert set(knock(host, version, others)) <= {"silent"}, found
+    assert states.keys() == DECLARED, found
 
 
 @pytest.mark.parametrize("version", FAMILIES)
@@ -61,7 +60,8 @@ def test_echo_is_answered_and_limited(host: Host, version: int) -> None:
     one = ping.run("python3 -c %s %s %s", PING, address_of(host, version), "3")
     assert one.stdout.strip() == "3", one.stderr
     flood = ping.run("python3 -c %s %s %s", PING, address_of(host, version), "200")
-    assert 3 < int(flood.stdout) < 60, flood.stdout
+    # nft lets five pass at once, of which three are spent.
+    assert 2 <= int(flood.stdout) < 60, flood.stdout
 
 
 PING = """

@@ -133,7 +133,7 @@ def test_what_a_router_passes_on(routed: Host) -> None:
         found: list[str] = json.loads(done)
         return found
 
-    wait = "timeout 10 sh -c 'until ip netns exec side%s ss -Hlt | grep -q :http; do sleep 0.1; done'"
+    wait = "timeout 10 sh -c 'until ip netns exec side%s ss -Hltn | grep -q :80; do sleep 0.1; done'"
     for number in (0, 1):
         routed.check_output(wait % number)
     assert across(0, "80,81") == ["open", "silent"]

@@ -16,7 +16,9 @@ Settings = dict[str, Any]
 
 NOWHERE = "192.0.2.1"  # RFC 5737: an address that nobody has
 PLAY = [{"hosts": "all", "gather_facts": False, "become": True, "roles": ["fushuma.production.firewall"]}]
-SENTENCE = re.compile(r"(?s)(?P<host>\S+): (?P<setting>.+?) is (?P<value>.+?): (?P<why>.+)\. Write (?P<instead>.+)\.")
+SENTENCE = re.compile(
+    r"(?s)(?P<host>\S+): (?P<setting>.+?) is (?P<value>\{.*?\}|.+?): (?P<why>.+)\. Write (?P<instead>.+)\."
+)
 PLACES = "/etc /root /usr /var/lib/dpkg /var/lib/fushuma-production"
 
 

@@ -91,7 +91,7 @@ def test_a_guessed_password_makes_the_account_wait(host: Host) -> None:
     try:
         for _guess in range(5):
             assert host.run("echo wrong | runuser -u nobody -- su victim -c true").rc != 0
-        assert host.check_output("faillock --user victim | grep -c V") == "5"
+        assert host.check_output("faillock --user victim | grep -c ' V$'") == "5"
         right = "echo Correct-horse-7-battery | runuser -u nobody -- su victim -c true"
         assert host.run(right).rc != 0, "the right password comes too late"
         host.check_output("faillock --user victim --reset")
