@@ -12,8 +12,8 @@ from ansible_collections.fushuma.production.plugins.module_utils import transact
 from ansible_collections.fushuma.production.plugins.module_utils.journal import Store
 from ansible_collections.fushuma.production.plugins.module_utils.transaction import Directory, File, Service
 
-# Unit NAME exists while units/NAME does; NAME.active and NAME.enabled say the rest, NAME.limited that it was started too
-# often. `fail` lists what shall fail.
+# Unit NAME exists while units/NAME does; NAME.active and NAME.enabled say the rest, NAME.limited that it was started
+# too often. `fail` lists what shall fail.
 SYSTEMCTL = """\
 #!/bin/sh
 cd "$(dirname "$0")" || exit 1
