@@ -374,6 +374,9 @@ def retire(were: Sequence[Unit]) -> list[str]:
 def reactivate(before: Before) -> list[str]:
     """Make the service run again as it ran before; goes on after a failure and returns all of them."""
     were = [unit for unit in before.units if unit.loaded]
+    # What was to be taken up may have failed so often that systemd would not start it once more (StartLimitBurst=).
+    for name in [unit.name for unit in (*were, *before.replaced) if unit.active]:
+        run(["systemctl", "reset-failed", name])
     commands = [["systemctl", "daemon-reload"], *before.apply] if before.units else list(before.apply)
     back = [was for was in before.replaced if was.active]
     if back and not all(now.active for now in units([was.name for was in back])):

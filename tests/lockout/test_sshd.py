@@ -167,7 +167,8 @@ def taken_back(one: Reached, settings: Mapping[str, Any], **reached: Any) -> flo
     ended = time.monotonic()
     assert played.failed, played.output
     words = " ".join(played.output.split())
-    assert "the host puts the former configuration back within 10 s" in words, played.output
+    seen = one.host.sh("ss -Hltnp; journalctl --no-pager -n 40 -u ssh.service -u ssh.socket", check=False)
+    assert "the host puts the former configuration back within 10 s" in words, f"{played.output}\n{seen}"
     wait_for(lambda: one.answers(**reached), "the host is reachable again", WITHIN)
     seconds = time.monotonic() - ended
     one.settled()

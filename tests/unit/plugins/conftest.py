@@ -12,7 +12,8 @@ from ansible_collections.fushuma.production.plugins.module_utils import transact
 from ansible_collections.fushuma.production.plugins.module_utils.journal import Store
 from ansible_collections.fushuma.production.plugins.module_utils.transaction import Directory, File, Service
 
-# Unit NAME exists while units/NAME does; NAME.active and NAME.enabled say the rest. `fail` lists what shall fail.
+# Unit NAME exists while units/NAME does; NAME.active and NAME.enabled say the rest, NAME.limited that it was started
+# too often. `fail` lists what shall fail.
 SYSTEMCTL = """\
 #!/bin/sh
 cd "$(dirname "$0")" || exit 1
@@ -30,8 +31,12 @@ if [ "$verb" = show ]; then
   done
   exit 0
 fi
+[ "$verb" = reset-failed ] && { rm -f "units/$1.limited"; exit 0; }
 said="$verb${*:+ $*}"
 echo "$said" >> log
+case $verb in start|restart|reload-or-restart)
+  for name; do [ -e "units/$name.limited" ] && { echo "$name was started too often"; exit 1; }; done
+esac
 if grep -qxF "$said" fail 2>/dev/null; then echo "$said refused"; exit 1; fi
 case $verb in
   daemon-reload) rm -f stale ;;

@@ -257,6 +257,16 @@ def test_unit_that_stops_by_itself_afterwards(host: Host, service: ServiceMaker)
     assert host.is_("active", UNIT)
 
 
+def test_a_unit_that_was_started_too_often_comes_back(host: Host, service: ServiceMaker) -> None:
+    running(host, service)
+    probe = host.program(
+        "probe", f'rm -f "{host.bin}/units/{UNIT}.active"; touch "{host.bin}/units/{UNIT}.limited"; exit 1'
+    )
+    with pytest.raises(TransactionError, match="The former configuration is back and in force"):
+        converge(service({"web.conf": "new"}, units=[UNIT], probes=[Probe(exec=probe)], probe_timeout=0), host.store)
+    assert host.is_("active", UNIT)
+
+
 def test_failed_first_install_leaves_nothing(host: Host, service: ServiceMaker) -> None:
     unit_file = host.bin / "units" / UNIT
     me, us = str(os.geteuid()), str(os.getegid())
