@@ -9,7 +9,13 @@ from typing import Any
 
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
-from ansible_collections.fushuma.production.plugins.plugin_utils.judging import Host, hosts_of, judge, yaml_of
+from ansible_collections.fushuma.production.plugins.plugin_utils.judging import (
+    Host,
+    hosts_of,
+    judge,
+    misspelt_groups,
+    yaml_of,
+)
 
 
 class ActionModule(ActionBase):
@@ -38,8 +44,10 @@ class ActionModule(ActionBase):
         return {"changed": False, "problems": [], "hosts": names}
 
     def _inventory(self, playbook: Path, variables: dict[str, Any]) -> list[Host]:
-        plays = yaml_of(playbook)
-        roles = hosts_of(plays, variables["groups"])
+        plays, groups = yaml_of(playbook), variables["groups"]
+        roles = hosts_of(plays, groups)
+        if slips := misspelt_groups(plays, groups):
+            raise AnsibleActionFail(" ".join(slips))
         if not roles:
             wanted = ", ".join(sorted({str(play["hosts"]) for play in plays if play.get("roles")}))
             raise AnsibleActionFail(

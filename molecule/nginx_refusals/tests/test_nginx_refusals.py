@@ -243,11 +243,13 @@ def test_nobody_is_contacted(tmp_path: Path) -> None:
     assert (tmp_path / "connected").exists()
 
 
-def test_an_inventory_without_a_host_to_work_on_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "hosts.yml").write_text(yaml.safe_dump({"all": {"hosts": {"lonely": {"ansible_host": NOWHERE}}}}))
+def test_a_group_whose_name_is_misspelt_is_refused(tmp_path: Path) -> None:
+    """Its hosts would be hardened, and serve nothing."""
+    hosts = {"all": {"children": {"egde": {"hosts": {"lonely": {"ansible_host": NOWHERE}}}}}}
+    (tmp_path / "hosts.yml").write_text(yaml.safe_dump(hosts))
     played = run_playbook(PLAYBOOKS / "preflight.yml", "--inventory", str(tmp_path / "hosts.yml"))
     assert played.code != 0
-    assert "The inventory has no host in any of the groups" in played.output
+    assert "a group egde that no play is for, and no host in edge. Write edge." in " ".join(played.output.split())
 
 
 def state(host: Host) -> str:

@@ -43,10 +43,18 @@ def test_one_role_of_the_host_at_hand() -> None:
     assert bad["msg"] == f"1 setting cannot work; nothing was touched.\n{sentence}"
 
 
-def test_a_playbook_for_the_whole_inventory() -> None:
+@pytest.fixture
+def edge_only(tmp_path: Path) -> str:
+    """A playbook that has something for one group."""
+    playbook = tmp_path / "edge.yml"
+    playbook.write_text("- hosts: edge\n  roles: [fushuma.production.nginx]\n", "utf-8")
+    return str(playbook)
+
+
+def test_a_playbook_for_the_whole_inventory(edge_only: str) -> None:
     hostvars = HostVars(b={"nginx_https_port": 0}, a={"nginx_http_port": "x"}, unrelated={"nginx_http_port": "x"})
     variables = {"groups": {"edge": ["b", "a"], "all": ["a", "b", "unrelated"]}, "hostvars": hostvars}
-    found = task(playbook=str(SITE)).run(None, variables)
+    found = task(playbook=edge_only).run(None, variables)
     assert found["hosts"] == ["a", "b"]
     assert [sentence.split(" ")[:2] for sentence in found["problems"]] == [
         ["a:", "nginx_http_port"],
@@ -55,9 +63,15 @@ def test_a_playbook_for_the_whole_inventory() -> None:
     assert found["msg"].startswith("2 settings cannot work; nothing was touched.\n")
 
 
-def test_an_inventory_in_which_nothing_would_happen() -> None:
+def test_an_inventory_in_which_nothing_would_happen(edge_only: str) -> None:
     variables = {"groups": {"all": ["a"]}, "hostvars": HostVars(a={})}
     with pytest.raises(AnsibleActionFail, match="no host in any of the groups edge, so nothing would be done"):
+        task(playbook=edge_only).run(None, variables)
+
+
+def test_a_group_that_is_misspelt() -> None:
+    variables = {"groups": {"all": ["a"], "egde": ["a"]}, "hostvars": HostVars(a={})}
+    with pytest.raises(AnsibleActionFail, match="a group egde that no play is for, and no host in edge"):
         task(playbook=str(SITE)).run(None, variables)
 
 

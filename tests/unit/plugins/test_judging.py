@@ -369,3 +369,19 @@ def test_all_problems_of_all_hosts_come_at_once_and_in_order() -> None:
 
 def test_no_hosts() -> None:
     assert judging.judge([], templar()) == []
+
+
+@pytest.mark.parametrize(
+    ("groups", "found"),
+    [
+        ({"edge": ["web1"]}, []),
+        ({"egde": ["web1"]}, ["egde"]),
+        ({"edges": ["web1"], "edge": []}, ["edges"]),
+        ({"egde": ["web1"], "edge": ["web2"]}, []),
+        ({"ops": ["web1"], "ungrouped": []}, []),
+    ],
+)
+def test_groups_with_a_slip_of_the_finger(groups: dict[str, list[str]], found: list[str]) -> None:
+    plays = [{"import_playbook": "x.yml"}, {"hosts": "all", "roles": ["x"]}, {"hosts": "edge", "roles": ["x"]}]
+    sentences = judging.misspelt_groups(plays, {"all": ["web1"], **groups})
+    assert [sentence.split()[5] for sentence in sentences] == found
