@@ -73,10 +73,15 @@ def misspelt_groups(plays: Iterable[Mapping[str, Any]], groups: Mapping[str, Seq
     """A sentence for each group of the inventory that is probably one of the playbook's, with a slip of the finger."""
     served = [str(play["hosts"]) for play in plays if play.get("roles")]
     empty = [name for name in served if not groups.get(name)]
+    meant = {
+        name: difflib.get_close_matches(name, empty, n=1, cutoff=0.7)
+        for name in sorted(groups)
+        if name not in ("all", "ungrouped", *served)
+    }
     return [
         f"The inventory has a group {name} that no play is for, and no host in {near[0]}. Write {near[0]}."
-        for name in sorted(groups)
-        if name not in ("all", "ungrouped", *served) and (near := difflib.get_close_matches(name, empty, n=1, cutoff=0.7))
+        for name, near in meant.items()
+        if near
     ]
 
 
