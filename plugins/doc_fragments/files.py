@@ -61,7 +61,7 @@ options:
         type: bool
         default: false
       on_change:
-        description: What this file needs to come into force, where it differs from O(on_change).
+        description: What this file needs to come into force, where it differs from the others.
         type: str
         choices: [reload, restart]
       state:

@@ -18,6 +18,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TypeAlias
 
 from ansible_collections.fushuma.production.plugins.module_utils import sshd_login
 from ansible_collections.fushuma.production.plugins.module_utils.journal import Entry, TransactionError, run
@@ -58,7 +59,7 @@ ALIASES = {
     "pubkeyacceptedkeytypes": "pubkeyacceptedalgorithms",
 }
 
-Value = bool | int | str | Sequence[str]
+Value: TypeAlias = "bool | int | str | Sequence[str]"
 
 
 @dataclass(frozen=True)

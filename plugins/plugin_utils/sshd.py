@@ -217,8 +217,8 @@ def _match_problems(block: Mapping[str, Any]) -> Iterator[Problem]:
             where = f"{kind}.{name}"
             if name.lower() not in spelt:
                 why = "Match knows no such criterion" if kind == "criteria" else "it cannot stand in a Match block"
-                near = _near(name.lower(), spelt, "")
-                form = spelt[near.split(",")[0]] if near else "one of sshd_config(5), Match"
+                near = difflib.get_close_matches(name.lower(), list(spelt), n=1, cutoff=0.6)
+                form = spelt[near[0]] if near else "one of sshd_config(5), Match"
                 yield Problem(where, value_of(value), why, form)
             elif any(sign in str(value) for sign in "\n\r") or str(value) == "":
                 yield Problem(where, value_of(value), "a keyword has a value of one line", "that line")
