@@ -213,11 +213,9 @@ def with_values(text: str, values: Mapping[str, Any], separator: str = " ") -> s
     text = without_values(text, values, separator)
     for key, value in values.items():
         line = f"{key}{separator}{value}"
-        active = re.compile(rf"^[ \t]*{re.escape(key)}[ \t=].*$", re.MULTILINE)
-        if active.search(text):
-            first = active.search(text)
-            assert first
-            text = f"{text[: first.start()]}{REMEMBERED}{first[0]}\n{line}{text[first.end() :]}"
+        active = re.search(rf"^[ \t]*{re.escape(key)}[ \t=].*$", text, re.MULTILINE)
+        if active:
+            text = f"{text[: active.start()]}{REMEMBERED}{active[0]}\n{line}{text[active.end() :]}"
         else:
             end = "" if not text or text.endswith("\n") else "\n"
             text = f"{text}{end}{REMEMBERED}{key} was not set\n{line}\n"
