@@ -181,7 +181,8 @@ def converge(
     """
     _refuse_conflicts(service)
     missing = packages.missing(service.packages)
-    unwanted = [name for name in service.unwanted if name not in packages.missing(service.unwanted)]
+    gone = packages.missing(service.unwanted)
+    unwanted = [name for name in service.unwanted if name not in gone]
     if check:
         service = complete(service)
         outcome = _plan(service, store, missing, unwanted, healed=store.pending() is not None)
