@@ -52,6 +52,7 @@ HOST_FOLDERS: Mapping[str, tuple[str, ...]] = {
     "hosts": (),
     "faults": (),
     "lockout": (),
+    "runbooks": (),
     "acme": (),
     "outside": (),
     "browser": (),

@@ -391,7 +391,7 @@ def reactivate(before: Before) -> list[str]:
             commands.append(["systemctl", "restart", was.name])
         elif was.active and before.on_change:
             commands.append(["systemctl", VERBS[before.on_change], was.name])
-        elif now.active:
+        elif now.active and not was.active:
             commands.append(["systemctl", "stop", was.name])
         if was.enabled != now.enabled:
             commands.append(["systemctl", "enable" if was.enabled else "disable", was.name])

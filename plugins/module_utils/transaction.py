@@ -345,6 +345,11 @@ def _commands(
         commands += service.apply
     demands = {file.on_change or service.on_change for file in service.files if file.dest in for_units}
     own, others = found[: len(service.units)], found[len(service.units) :]
+    if service.enabled:
+        # First, so that a host which loses its power here boots with one of the two.
+        commands += [["systemctl", "enable", unit.name] for unit in own if not unit.enabled]
+    # A socket that is enabled may be required by the service in its place, and would come back with that.
+    commands += [["systemctl", "disable", unit.name] for unit in others if unit.loaded and unit.enabled]
     commands += [["systemctl", "stop", unit.name] for unit in others if unit.active]
     taken_over = any(unit.active and unit.name in service.replaces for unit in others)
     verb = VERBS["restart" if taken_over or "restart" in demands else service.on_change]
@@ -355,10 +360,9 @@ def _commands(
             commands.append(["systemctl", verb, unit.name])
         elif not service.running and unit.active:
             commands.append(["systemctl", "stop", unit.name])
-        if unit.enabled != service.enabled and (unit.loaded or service.enabled):
-            commands.append(["systemctl", "enable" if service.enabled else "disable", unit.name])
-    # Last, so that a host which loses its power here boots with one of the two.
-    return commands + [["systemctl", "disable", unit.name] for unit in others if unit.loaded and unit.enabled]
+        if not service.enabled and unit.enabled and unit.loaded:
+            commands.append(["systemctl", "disable", unit.name])
+    return commands
 
 
 def _digests(service: Service) -> dict[str, str]:

@@ -109,10 +109,15 @@ def ssh_ports(settings: Settings) -> tuple[str, ...]:
 
 
 def ssh_declared(settings: Settings) -> list[Declared]:
-    """What opens SSH's ports, with a limit for each source."""
-    found = [_listening(one) for one in settings["firewall_listens"] if one["limited"]]
-    if settings["firewall_ssh"]["ports"] is not None or not found:
-        sources = sources_of(settings["firewall_ssh"]["from"])
+    """What opens SSH's ports, with a limit for each source. Where a role lets the world in, `firewall_ssh` decides."""
+    ssh = settings["firewall_ssh"]
+    found = [
+        _listening({**one, "from": ssh["from"]} if one["from"] == "world" else one)
+        for one in settings["firewall_listens"]
+        if one["limited"]
+    ]
+    if ssh["ports"] is not None or not found:
+        sources = sources_of(ssh["from"])
         found += [Declared(port, "tcp", sources, "", "firewall_ssh") for port in ssh_ports(settings)]
     return [one for one in found if _opens(one)]
 

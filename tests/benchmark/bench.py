@@ -12,7 +12,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +23,7 @@ TESTHOSTS = [sys.executable, str(ROOT / "tools" / "testhosts")]
 RELEASES = ("12", "13")
 ROUNDS = 5
 FIRST_ROUNDS = 3  # of what takes bare hosts each time
+FLEET = [f"fleet{number}" for number in range(1, 21)]
 LOAD_SECONDS = 4
 
 SITE = """
@@ -198,6 +199,31 @@ def no_change(measured: Play, release: str) -> Row:
     )
 
 
+def fleet(measured: Play, release: str) -> Iterator[Row]:
+    """What a run on many hosts takes for each of them, against a run on one of them alone."""
+    alone, *others = FLEET
+    boot(*(f"{name}:{release}" for name in FLEET))
+    first = timed(play(measured.file, alone))
+    others_first = timed(play(measured.file, "fleet*:!" + alone)) / len(others)
+    yield each_of(f"first converge of {measured.name}, Debian {release}", others_first, first, len(others))
+    every, one = in_turns(
+        lambda: timed(play(measured.file, "fleet*")) / len(FLEET), lambda: timed(play(measured.file, alone))
+    )
+    yield each_of(f"no-change run of {measured.name}, Debian {release}", every, one, len(FLEET))
+
+
+def each_of(what: str, ours: float, other: float, hosts: int) -> Row:
+    ratio = ours / other
+    return Row(
+        f"{what}, for each of {hosts} hosts (against one alone)",
+        f"{ours:.2f} s",
+        f"{other:.2f} s",
+        f"{ratio:.2f} x",
+        "1 x",
+        ratio <= 1,
+    )
+
+
 def throughput(release: str) -> Row:
     """TLS requests a second, against Debian's default nginx with the same file and ciphers."""
     host = f"bench{release}"
@@ -237,8 +263,10 @@ def main() -> int:
                 rows += [first_converge(measured, release), no_change(measured, release)]
             print(f"throughput, Debian {release} ...", flush=True)
             rows.append(throughput(release))
+        print(f"{len(FLEET)} hosts, Debian {RELEASES[0]} ...", flush=True)
+        rows += fleet(HOST, RELEASES[0])
     finally:
-        down(*(f"{kind}{release}" for release in RELEASES for kind in ("bench", "benchplain")))
+        down(*(f"{kind}{release}" for release in RELEASES for kind in ("bench", "benchplain")), *FLEET)
     print("\n" + table(rows))
     return 0 if all(row.held for row in rows) else 1
 

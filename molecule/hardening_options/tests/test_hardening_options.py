@@ -52,6 +52,20 @@ def test_level_strict_goes_further(host: Host) -> None:
     assert host.package("debsums").is_installed
 
 
+def mounted_with(host: Host, path: str) -> set[str]:
+    return set(host.check_output("findmnt --noheadings --output OPTIONS %s", path).split(","))
+
+
+def test_programs_do_not_come_from_folders_for_all(host: Host) -> None:
+    program = "cp /bin/true /dev/shm/program && /dev/shm/program"
+    for path in ("/tmp", "/dev/shm"):
+        assert {"nodev", "nosuid", "noexec"} <= mounted_with(host, path)
+    assert host.run(program).rc == 126
+    host.check_output("rm /dev/shm/program")
+    # In a container /home is a folder of the root file system.
+    assert not host.file("/etc/systemd/system/hardening-mount-home.service").exists
+
+
 def test_services(host: Host) -> None:
     journal = effective(host, "/etc/systemd/journald.conf.d/hardening.conf")
     for line in ("SystemMaxUse=64M", "SystemKeepFree=128M", "MaxRetentionSec=1week"):
@@ -85,6 +99,7 @@ def test_every_item_off_leaves_nothing_behind(tmp_path: Path) -> None:
     for host in all_hosts().values():
         left = host.run(f"grep -rl '{MARK}' /etc /usr/share/pam-configs").stdout.split()
         assert left == []
+        assert not {"noexec"} & (mounted_with(host, "/tmp") | mounted_with(host, "/dev/shm"))
         assert "#~" not in effective(host, "/etc/login.defs")
         assert "/etc/login.defs" not in host.run("dpkg --verify").stdout, "to the letter as its package brought it"
         assert "faillock" not in effective(host, "/etc/pam.d/common-auth", "/etc/pam.d/common-account")

@@ -43,7 +43,9 @@ case $verb in
   start|restart|reload-or-restart) for name; do touch "units/$name.active"; done ;;
   stop) for name; do rm -f "units/$name.active"; done ;;
   enable) for name; do touch "units/$name.enabled"; done ;;
-  disable) for name; do [ "$name" = --now ] || rm -f "units/$name.enabled" "units/$name.active"; done ;;
+  disable)
+    [ "$1" = --now ] && { shift; for name; do rm -f "units/$name.active"; done; }
+    for name; do rm -f "units/$name.enabled"; done ;;
 esac
 """
 

@@ -52,9 +52,15 @@ def test_sshd_listens_for_the_world_on_each_port_and_address(tmp_path: Path) -> 
     playbook.write_text("- hosts: all\n  roles: [fushuma.production.sshd]\n")
     settings = {"sshd_ports": [22, 2222], "sshd_listen_addresses": ["10.0.0.1", "::1"]}
     assert asked("listens", settings, playbook=str(playbook)) == [
-        {"port": port, "address": address, "setting": f"sshd_ports[{number}]", "from": "world"}
+        {"port": port, "address": address, "setting": f"sshd_ports[{number}]", "from": "world", "limited": True}
         for number, port in enumerate(settings["sshd_ports"])
         for address in settings["sshd_listen_addresses"]
+    ]
+    kept = {"sshd_ports": [2222], "__sshd_applied": {"kept_ports": [22]}}
+    found = asked("listens", kept, playbook=str(playbook))
+    assert [(one["port"], one["setting"]) for one in found] == [
+        (2222, "sshd_ports[0]"),
+        (22, "sshd_ports (the former one)"),
     ]
     (default,) = asked("listens", {}, playbook=str(playbook))
     assert (default["port"], default["address"]) == (22, "")

@@ -29,7 +29,7 @@ def said(**settings: Any) -> list[str]:
     "settings",
     [
         {},
-        {"listens": [SSH], "ssh": {"from": "host"}},
+        {"listens": [{**SSH, "from": ["192.0.2.0/24"]}], "ssh": {"from": "host"}},
         {"listens": [{"port": 443, "address": "[::]"}, {"port": 443, "address": "0.0.0.0"}]},
         {"listens": [{"port": 8081, "address": "127.0.0.1", "from": "host"}]},
         {"listens": [{"port": 9100, "address": "::", "from": ["10.0.0.0/8", "fd00::/8"]}]},

@@ -89,9 +89,17 @@ SSH = {"port": 2222, "limited": True, "setting": "sshd_port"}
         ({"listens": [SSH]}, ['tcp dport 2222 ct state new jump ssh comment "sshd_port"']),
         ({"listens": [{**SSH, "from": "host"}]}, []),
         (
+            {"listens": [SSH, {**SSH, "port": 2223, "from": ["192.0.2.0/24"]}], "ssh": {"from": ["198.51.100.0/24"]}},
+            [
+                'ip saddr { 198.51.100.0/24 } tcp dport 2222 ct state new jump ssh comment "sshd_port"',
+                'ip saddr { 192.0.2.0/24 } tcp dport 2223 ct state new jump ssh comment "sshd_port"',
+            ],
+        ),
+        ({"listens": [SSH], "ssh": {"from": "host"}}, []),
+        (
             {"listens": [SSH], "ssh": {"ports": [22], "from": ["::1"]}},
             [
-                'tcp dport 2222 ct state new jump ssh comment "sshd_port"',
+                'ip6 saddr { ::1 } tcp dport 2222 ct state new jump ssh comment "sshd_port"',
                 'ip6 saddr { ::1 } tcp dport 22 ct state new jump ssh comment "firewall_ssh"',
             ],
         ),

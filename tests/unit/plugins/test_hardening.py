@@ -68,6 +68,8 @@ def test_what_an_item_needs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert hindrance({"paths": [here], "none_of": [gone]}) == ""
     assert hindrance({"paths": [gone], "why": "no AppArmor"}) == f"no AppArmor ({gone} is not there)"
     assert hindrance({"none_of": [here], "why": "Docker needs it"}) == f"Docker needs it ({here} is there)"
+    assert hindrance({"mount": "/"}) == ""
+    assert hindrance({"mount": "/etc"}) == "/etc is no file system of its own"
     monkeypatch.setattr(hardening, "has_capability", lambda name: name == "sys_time")
     assert hindrance({"capability": "sys_time"}) == ""
     assert "no CAP_AUDIT_CONTROL" in hindrance({"capability": "audit_control"})
@@ -276,7 +278,7 @@ def test_services_and_packages_that_are_not_wanted(kernel: Path, host: Host, mon
     wanted = [item(host, unwanted=["telnet", "talk"], idle=["avahi.service", "never-heard-of.service"])]
     outcome = converge(service_of(wanted)[0], host.store)
     assert (outcome.removed, removed) == (["telnet"], ["telnet"])
-    assert host.commands() == ["stop avahi.service", "disable avahi.service"]
+    assert host.commands() == ["disable avahi.service", "stop avahi.service"]
     there.clear()
     assert not converge(service_of(wanted)[0], host.store).changed
 
@@ -284,12 +286,21 @@ def test_services_and_packages_that_are_not_wanted(kernel: Path, host: Host, mon
 def test_an_idle_service_runs_again_where_something_is_refused(kernel: Path, host: Host) -> None:
     host.unit("avahi.service", active=True, enabled=True)
     file = {"dest": str(host.path("x.conf")), "content": b"x"}
-    host.fail("disable avahi.service")
+    host.fail("stop avahi.service")
     wanted = [item(host, files=[file], idle=["avahi.service"])]
     with pytest.raises(TransactionError):
         converge(service_of(wanted)[0], host.store)
     assert host.is_("active", "avahi.service")
     assert not host.path("x.conf").exists()
+
+
+def test_what_ran_before_runs_on_where_something_is_refused(kernel: Path, host: Host) -> None:
+    host.unit("audit.service", active=True, enabled=True)
+    file = {"dest": str(host.path("x.conf")), "content": b"x", "apply": [["false"]]}
+    with pytest.raises(TransactionError):
+        converge(service_of([item(host, files=[file], units=["audit.service"])])[0], host.store)
+    assert host.is_("active", "audit.service")
+    assert not [command for command in host.commands() if "audit" in command]
 
 
 lines = st.lists(st.sampled_from(["# comment", "A 1", "B\t2", "AB 3", "", "  A  4", "X=5"]), max_size=6)

@@ -43,7 +43,7 @@ def test_first_run_writes_activates_and_records(host: Host, service: ServiceMake
     assert outcome.changed
     assert host.path("a/web.conf").read_text() == "text"
     assert host.path("a/web.conf").stat().st_mode & 0o777 == 0o644
-    assert host.commands() == [f"start {UNIT}", f"enable {UNIT}"]
+    assert host.commands() == [f"enable {UNIT}", f"start {UNIT}"]
     assert host.store.activated() is not None
     assert host.store.pending() is None
 
@@ -154,7 +154,7 @@ def test_missing_packages_come_first_and_do_not_start_the_unit(
     assert (would.packages, would.changed, host.commands()) == (["web"], True, [])
     assert diffs(would)[0]["after"] == "web\n"
     assert converge(wanted, host.store).packages == ["web"]
-    assert host.commands() == ["held", f"start {UNIT}", f"enable {UNIT}"]
+    assert host.commands() == ["held", f"enable {UNIT}", f"start {UNIT}"]
     assert not converge(wanted, host.store).changed
 
 
@@ -597,7 +597,7 @@ def test_without_a_timer_nothing_is_activated(host: Host, service: ServiceMaker)
 def test_check_mode_on_a_virgin_host(host: Host, service: ServiceMaker) -> None:
     outcome = converge(service({"etc/web/web.conf": "x"}, units=[UNIT], prune=["etc/web/d"]), host.store, check=True)
     assert outcome.changed
-    assert outcome.commands == [["systemctl", "start", UNIT], ["systemctl", "enable", UNIT]]
+    assert outcome.commands == [["systemctl", "enable", UNIT], ["systemctl", "start", UNIT]]
     assert host.tree() == {}
     assert not host.store.state.exists()
     assert host.commands() == []
@@ -725,7 +725,7 @@ def test_a_unit_makes_way(host: Host, service: ServiceMaker) -> None:
     host.unit(SOCKET, active=True, enabled=True)
     wanted = service({"web.conf": "text"}, units=[UNIT], replaces=[SOCKET])
     converge(wanted, host.store)
-    assert host.commands() == [f"stop {SOCKET}", f"restart {UNIT}", f"enable {UNIT}", f"disable {SOCKET}"]
+    assert host.commands() == [f"enable {UNIT}", f"disable {SOCKET}", f"stop {SOCKET}", f"restart {UNIT}"]
     assert not converge(wanted, host.store).changed
     # It came back, and the service runs on files it has taken up.
     host.unit(SOCKET, active=True)
