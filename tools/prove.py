@@ -51,6 +51,7 @@ LOCAL_FOLDERS: Mapping[str, tuple[str, ...]] = {"csp_evaluator": ("node", "npm")
 HOST_FOLDERS: Mapping[str, tuple[str, ...]] = {
     "hosts": (),
     "faults": (),
+    "audit": (),
     "lockout": (),
     "runbooks": (),
     "acme": (),

@@ -379,22 +379,25 @@ def reactivate(before: Before) -> list[str]:
         run(["systemctl", "reset-failed", name])
     commands = [["systemctl", "daemon-reload"], *before.apply] if before.units else list(before.apply)
     back = [was for was in before.replaced if was.active]
-    if back and not all(now.active for now in units([was.name for was in back])):
+    if all(now.active for now in units([was.name for was in back])):
+        back = []
+    if back:
         # A socket is not taken back from a service that still runs.
-        complaints = _complaints([*commands, *(["systemctl", "stop", unit.name] for unit in were)])
-        commands = [["systemctl", "start", unit.name] for unit in back]
-    else:
-        complaints = []
-    commands += [["systemctl", "enable", unit.name] for unit in before.replaced if unit.enabled]
-    for was, now in zip(were, units([unit.name for unit in were]), strict=True):
+        commands += [["systemctl", "stop", unit.name] for unit in were]
+    complaints = _complaints(commands)
+    found = list(zip(were, units([unit.name for unit in were]), strict=True))
+    commands = [["systemctl", "enable", unit.name] for unit in before.replaced if unit.enabled]
+    for was, now in found:
+        if was.enabled != now.enabled:
+            commands.append(["systemctl", "enable" if was.enabled else "disable", was.name])
+    commands += [["systemctl", "start", unit.name] for unit in back]
+    for was, now in found:
         if was.active and not now.active:
             commands.append(["systemctl", "restart", was.name])
         elif was.active and before.on_change:
             commands.append(["systemctl", VERBS[before.on_change], was.name])
         elif now.active and not was.active:
             commands.append(["systemctl", "stop", was.name])
-        if was.enabled != now.enabled:
-            commands.append(["systemctl", "enable" if was.enabled else "disable", was.name])
     return complaints + _complaints(commands)
 
 

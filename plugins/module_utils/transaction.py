@@ -345,16 +345,18 @@ def _commands(
         commands += service.apply
     demands = {file.on_change or service.on_change for file in service.files if file.dest in for_units}
     own, others = found[: len(service.units)], found[len(service.units) :]
-    if service.enabled:
-        # First, so that a host which loses its power here boots with one of the two.
-        commands += [["systemctl", "enable", unit.name] for unit in own if not unit.enabled]
-    # A socket that is enabled may be required by the service in its place, and would come back with that.
-    commands += [["systemctl", "disable", unit.name] for unit in others if unit.loaded and unit.enabled]
-    commands += [["systemctl", "stop", unit.name] for unit in others if unit.active]
     taken_over = any(unit.active and unit.name in service.replaces for unit in others)
+    commands += [["systemctl", "stop", unit.name] for unit in others if unit.active]
+    # To be enabled gives a unit its other names (Alias=), and systemd 257 loses sight of one that runs meanwhile.
+    stopped = [unit for unit in own if taken_over and unit.active and not unit.enabled]
+    commands += [["systemctl", "stop", unit.name] for unit in stopped]
+    if service.enabled:
+        # Before others are disabled, so that a host which loses its power here boots with one of the two.
+        commands += [["systemctl", "enable", unit.name] for unit in own if not unit.enabled]
+    commands += [["systemctl", "disable", unit.name] for unit in others if unit.loaded and unit.enabled]
     verb = VERBS["restart" if taken_over or "restart" in demands else service.on_change]
     for unit in own:
-        if service.running and not unit.active:
+        if service.running and (not unit.active or unit in stopped):
             commands.append(["systemctl", "start", unit.name])
         elif service.running and (for_units or taken_over):
             commands.append(["systemctl", verb, unit.name])

@@ -278,7 +278,7 @@ def test_services_and_packages_that_are_not_wanted(kernel: Path, host: Host, mon
     wanted = [item(host, unwanted=["telnet", "talk"], idle=["avahi.service", "never-heard-of.service"])]
     outcome = converge(service_of(wanted)[0], host.store)
     assert (outcome.removed, removed) == (["telnet"], ["telnet"])
-    assert host.commands() == ["disable avahi.service", "stop avahi.service"]
+    assert host.commands() == ["stop avahi.service", "disable avahi.service"]
     there.clear()
     assert not converge(service_of(wanted)[0], host.store).changed
 
