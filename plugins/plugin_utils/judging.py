@@ -187,7 +187,8 @@ def role_files(role: str, folder: str) -> dict[str, Any]:
 
 def yaml_of(path: Path) -> Any:
     """A YAML file of this collection, its templates trusted as Ansible trusts them in a role."""
-    return DataLoader().load_from_file(str(path), cache="all", trusted_as_template=True)
+    # A loader of its own, so nothing is shared: to have it copied too takes longer than to read it.
+    return DataLoader().load_from_file(str(path), cache="none", unsafe=True, trusted_as_template=True)
 
 
 def exports_of(role: str, variables: Mapping[str, Any], templar: Templar) -> Mapping[str, Any]:

@@ -14,7 +14,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import yaml
+from ansible.module_utils.common.yaml import yaml_load
 from ansible.module_utils.common.validation import (
     check_type_bool,
     check_type_float,
@@ -41,7 +41,7 @@ TYPES: dict[str, tuple[str, str]] = {
 @lru_cache
 def role_options(role: str) -> Options:
     """The options of a role's main entry point, as its meta/argument_specs.yml states them."""
-    document = yaml.safe_load((ROLES / role / "meta" / "argument_specs.yml").read_text("utf-8"))
+    document = yaml_load((ROLES / role / "meta" / "argument_specs.yml").read_text("utf-8"))
     options: Options = document["argument_specs"]["main"]["options"]
     return options
 
