@@ -32,6 +32,7 @@ import yaml
 from testhosts import cli, host, image
 from testhosts.inventory import variables
 
+Subject = TypeVar("Subject")
 Result = TypeVar("Result")
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -188,10 +189,15 @@ def role_play(path: Path, role: str = "nginx", group: str = "edge") -> Path:
 
 @dataclass
 class Edge:
-    """A host that serves sites, and the folder with its inventory and playbook."""
+    """A host that serves sites, and the folder with its inventory and playbook.
+
+    With another ``playbook``, and other ``groups`` in the inventory, it is what these make of it.
+    """
 
     host: Host
     folder: Path
+    playbook: Path | None = None
+    groups: Sequence[str] = ("edge",)
 
     @property
     def port(self) -> int:
@@ -199,22 +205,25 @@ class Edge:
         return self.host.port(443)
 
     def inventory(self, settings: Mapping[str, Any]) -> Path:
-        return write_inventory(self.folder / f"{self.host.name}.yml", [self.host], settings)
+        return write_inventory(self.folder / f"{self.host.name}.yml", [self.host], settings, self.groups)
 
     def play(self, settings: Mapping[str, Any], **options: Any) -> Played:
-        """Run the nginx role with these settings to its end."""
-        return play(role_play(self.folder / "nginx.yml"), self.inventory(settings), **options)
+        """Run the playbook with these settings to its end."""
+        return play(self._playbook(), self.inventory(settings), **options)
 
     def start(self, settings: Mapping[str, Any]) -> Controller:
         """The same in the background."""
         log = self.folder / f"{self.host.name}.log"
-        return Controller(role_play(self.folder / "nginx.yml"), self.inventory(settings), log)
+        return Controller(self._playbook(), self.inventory(settings), log)
+
+    def _playbook(self) -> Path:
+        return self.playbook or role_play(self.folder / "nginx.yml")
 
 
-def on_each(edges: Collection[Edge], work: Callable[[Edge], Result]) -> list[Result]:
+def on_each(hosts: Collection[Subject], work: Callable[[Subject], Result]) -> list[Result]:
     """Do the work on all hosts at the same time, to its end; what failed first is raised then."""
-    with ThreadPoolExecutor(len(edges)) as pool:
-        return list(pool.map(work, edges))
+    with ThreadPoolExecutor(len(hosts)) as pool:
+        return list(pool.map(work, hosts))
 
 
 def play_command(playbook: Path | str, inventory: Path, *options: str) -> list[str]:
@@ -377,37 +386,45 @@ def certificate_of(port: int, name: str) -> bytes:
 STATE = "/var/lib/fushuma-production"
 
 # Run on the host, where the engine has left its journal module; prints one disagreement per line.
-DISAGREEMENTS = f"""
-import json, re, sys, urllib.request
+RECORDS = f"""
+import sys
 sys.path.insert(0, "{STATE}")
 from journal import Store, snapshot
 from pathlib import Path
-store = Store("nginx")
-record = store.activated()
-if not record:
-    print("there is no record")
-for path, digest in (record or {{}}).items():
-    if snapshot(path).digest != digest:
-        print(f"the record is not of {{path}} as it stands")
-for left in Path(store.state).glob("*.journal"):
+for store in map(Store, sys.argv[1:]):
+    record = store.activated()
+    if not record:
+        print(f"there is no record of {{store.name}}")
+    for path, digest in (record or {{}}).items():
+        if snapshot(path).digest != digest:
+            print(f"the record of {{store.name}} is not of {{path}} as it stands")
+for left in Path("{STATE}").glob("*.journal"):
     print(f"{{left}} was left")
-configured = re.search(r'location = /digest .* "([0-9a-f]{{16}})', Path("/etc/nginx/nginx.conf").read_text())[1]
+"""
+RUNNING = """
+import re, urllib.request
+from pathlib import Path
+configured = re.search(r'location = /digest .* "([0-9a-f]{16})', Path("/etc/nginx/nginx.conf").read_text())[1]
 running = urllib.request.urlopen("http://127.0.0.1:8081/digest", timeout=30).read().decode().strip()
 if running != configured:
-    print(f"nginx runs {{running}}, its file says {{configured}}")
+    print(f"nginx runs {running}, its file says {configured}")
 """
+
+
+def unsettled(one: Host, services: Sequence[str]) -> list[str]:
+    """How the files of services and their records differ; and what a killed change has left."""
+    found = one.python(RECORDS, *services).splitlines()
+    left = one.sh("find / -xdev -name '*.fushuma-new'").splitlines()
+    return [*found, *(f"{path} was left" for path in left)]
 
 
 def disagreements(one: Host) -> list[str]:
     """How the files of nginx, its running configuration and the record differ; and what a killed change has left."""
-    found = one.python(DISAGREEMENTS).splitlines()
-    left = one.sh("find /etc /usr/local /var/www /var/lib -xdev -name '*.fushuma-new'").splitlines()
-    return [*found, *(f"{path} was left" for path in left)]
+    return [*unsettled(one, ["nginx"]), *one.python(RUNNING).splitlines()]
 
 
-def tree_of(one: Host) -> str:
-    """All that nginx is made of: paths with kind, mode, owner and content."""
-    places = "/etc/nginx /var/www /usr/local/sbin"
+def tree_of(one: Host, places: str = "/etc/nginx /var/www /usr/local/sbin") -> str:
+    """All that is in these places, those of nginx unless others are named: with kind, mode, owner and content."""
     listed = one.sh(f"find {places} -not -name .filler -printf '%p %y %m %U %G %l\\n' | sort")
     return listed + one.sh(f"find {places} -type f -not -name .filler -exec sha256sum {{}} + | sort")
 

@@ -172,8 +172,9 @@ def _sysctl_probes(values: Mapping[str, str]) -> list[Probe]:
 def _files(taken: Sequence[Item], off: Sequence[Item]) -> list[File]:
     files = [_file(one) for item in taken for one in item.get("files") or []]
     wanted = {file.dest for file in files}
+    # What brings such a file into force is what undoes that it goes.
     gone = [
-        _file({**one, "content": None, "apply": one.get("undo") or one.get("apply")})
+        _file({**one, "content": None, "apply": one.get("undo") or one.get("apply"), "undo": one.get("apply")})
         for item in off
         for one in item.get("files") or []
     ]

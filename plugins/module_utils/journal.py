@@ -342,12 +342,12 @@ class Store:
         """Put back what the journal holds; returns what could not be put back, empty when all was.
 
         The journal goes last: a restore that is killed is done again. The record tells whether the service may have
-        seen the new files: `forget` comes before the first activation.
+        seen the new files: `forget` comes before the first activation, and the record of the change at its end.
         """
         before = self.pending()
         if before is None:
             return []
-        seen = activate and self.activated() is None
+        seen = activate and self.activated() in (None, before.wanted)
         complaints = retire(before.units) + _complaints(before.retire) if seen else []
         discard_staged(entry.path for entry in before.entries)
         # Only what really differs is written: on a full disk the originals are still there, and no room for copies.

@@ -481,6 +481,8 @@ def _revert_unit(name: str) -> str:
 
 
 def _arm(store: Store, seconds: int) -> None:
+    # A run that was killed at the end of an undoing has left its timer, and systemd takes no second one of that name.
+    _disarm(store.name)
     must(
         [
             "systemd-run",

@@ -1,9 +1,12 @@
-"""What containers publish is reached from another host where it was declared, and nowhere else."""
+"""Containers go on while their host is hardened; what they publish is reached where declared, and nowhere else."""
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from knocking import FAMILIES, address_of, knock, peer_of
+from plays import all_hosts
 from testinfra.host import Host
 
 # What `docker run --publish` has opened on Docker's own bridge, on a network as compose makes them, and on one with
@@ -51,6 +54,35 @@ def assert_containers_talk(host: Host) -> None:
         assert host.run("timeout 5 busybox wget -q -O - http://%s/index.html", where).stdout.strip() == PAGE, where
 
 
+def started(host: Host) -> str:
+    """Each container and since when it runs."""
+    listed = "docker ps --quiet | xargs docker inspect --format '{{.Name}} {{.State.StartedAt}}' | sort"
+    return str(host.check_output(listed))
+
+
+@pytest.fixture(scope="session")
+def converged() -> dict[str, tuple[str, list[str]]]:
+    """What all hosts say before the first test disturbs one: since when their containers run, and what `asking` got."""
+    return {name: (started(one), one.check_output("docker logs asking").split()) for name, one in all_hosts().items()}
+
+
+def test_containers_have_gone_on_through_every_step(host: Host, converged: dict[str, tuple[str, list[str]]]) -> None:
+    """They were there before the first role, and one of them has asked the other host for a page all the time."""
+    since, answers = converged[host.backend.host]
+    assert since == host.file("/srv/started").content_string.strip()
+    assert len(answers) > 50
+    assert set(answers) == {"answered"}
+
+
+def test_an_updated_library_leaves_containers_alone(host: Host) -> None:
+    """needrestart restarts what still uses the former one; Docker would take its containers along."""
+    before = started(host)
+    told = host.check_output("DEBIAN_FRONTEND=noninteractive apt-get install --reinstall --yes libc6 2>&1")
+    assert re.search(r"systemctl restart .*cron\.service", told), told
+    assert "systemctl restart docker.service" in told.partition("deferred")[2], told
+    assert started(host) == before
+
+
 def test_every_port_is_published(host: Host) -> None:
     shown = host.check_output("docker ps --format '{{.Ports}}'")
     assert not [port for port in PUBLISHED if f":{port}->80/tcp" not in shown], shown
@@ -62,10 +94,6 @@ def test_only_declared_ports_are_reached(host: Host) -> None:
 
 def test_containers_reach_out_and_each_other(host: Host) -> None:
     assert_containers_talk(host)
-
-
-def started(host: Host) -> str:
-    return str(host.check_output("docker ps --quiet | xargs docker inspect --format '{{.State.StartedAt}}'"))
 
 
 @pytest.mark.parametrize("action", ["reload", "restart"])
@@ -80,7 +108,7 @@ def test_the_firewall_does_not_touch_docker(host: Host, action: str) -> None:
 
 def test_docker_does_not_open_the_firewall(host: Host) -> None:
     host.check_output("systemctl restart docker.service")
-    host.check_output("timeout 30 sh -c 'until [ $(docker ps --quiet | wc -l) = 4 ]; do sleep 0.2; done'")
+    host.check_output("timeout 30 sh -c 'until [ $(docker ps --quiet | wc -l) = 5 ]; do sleep 0.2; done'")
     assert_as_declared(host)
     assert_containers_talk(host)
 
@@ -91,6 +119,7 @@ def test_a_container_that_comes_later_opens_nothing(host: Host) -> None:
     try:
         for version in FAMILIES:
             assert knock(host, version, (8086, 8087)) == ["silent", "open"], version
+        assert page(host, names[0], f"{address_of(peer_of(host), 4)}:8081") == PAGE
     finally:
         host.check_output("docker rm --force %s", " ".join(names).split()[0])
         host.check_output("docker rm --force %s", " ".join(names).split()[1])

@@ -198,6 +198,21 @@ def test_what_reads_a_file_is_told_before_it_goes(kernel: Path, host: Host) -> N
     assert not profile.exists()
 
 
+def test_an_item_that_was_taken_back_is_in_force_again_where_something_is_refused(kernel: Path, host: Host) -> None:
+    """As pam-auth-update again, for which a profile that is there says nothing yet."""
+    tool = host.program("tool", f'echo "tool $1" >> {host.bin}/log')
+    profile = {"dest": str(host.path("profile")), "apply": [[*tool, "enable"]], "undo": [[*tool, "remove"]]}
+    converge(service_of([item(host, files=[{**profile, "content": hardening.MARK}])])[0], host.store)
+    host.commands()
+    host.unit("broken.service")
+    host.fail("start broken.service")
+    off = item(host, on=False, files=[{**profile, "content": None}])
+    with pytest.raises(TransactionError):
+        converge(service_of([off, item(host, "two", units=["broken.service"])])[0], host.store)
+    assert [line for line in host.commands() if line.startswith("tool")] == ["tool remove", "tool enable"]
+    assert host.path("profile").exists()
+
+
 def test_edits_are_made_and_taken_back(kernel: Path, host: Host) -> None:
     path = host.write("login.defs", "# shadow\nUMASK\t\t022\nOTHER 1\n", 0o640)
     edits = [{"path": str(path), "separator": "\t", "values": {"UMASK": "027", "HOME_MODE": "0750"}}]

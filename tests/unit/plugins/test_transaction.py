@@ -458,6 +458,26 @@ def test_killed_then_the_settings_are_taken_back(
     assert f"reload-or-restart {UNIT}" in host.commands(), "the killed run had activated the other files"
 
 
+def test_killed_between_the_record_and_the_end_of_the_journal(
+    host: Host, service: ServiceMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The record is there, and yet it is the change's own: the service runs with the files that are taken back."""
+    running(host, service)
+    before = host.tree()
+
+    def killed(_store: journal.Store) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patched:
+        patched.setattr(journal.Store, "close", killed)
+        with pytest.raises(Killed):
+            converge(service({"web.conf": "new"}, units=[UNIT]), host.store)
+    host.commands()
+    assert main(["restore", "web", "--state", str(host.store.state)]) == 0
+    assert host.tree() == before
+    assert f"reload-or-restart {UNIT}" in host.commands()
+
+
 def test_what_a_kill_left_half_staged_goes(host: Host, service: ServiceMaker, monkeypatch: pytest.MonkeyPatch) -> None:
     running(host, service)
     before = host.tree()
@@ -579,6 +599,15 @@ def test_next_run_does_not_wait_for_the_timer(host: Host, service: ServiceMaker)
     outcome = converge(service({"web.conf": "old"}, units=[UNIT], confirm_within=30), host.store)
     assert outcome.healed
     assert "stop fushuma-production-revert-web.timer fushuma-production-revert-web.service" in host.commands()
+
+
+def test_a_timer_that_was_left_is_not_in_the_way(host: Host, service: ServiceMaker) -> None:
+    """A run that was killed between putting back and stopping the timer leaves it, and systemd takes no second one."""
+    running(host, service)
+    timer = "fushuma-production-revert-web.timer"
+    host.unit(timer, active=True)
+    host.program("systemd-run", f"if [ -e {host.bin}/units/{timer}.active ]; then echo already loaded; exit 1; fi")
+    assert converge(service({"web.conf": "new"}, units=[UNIT], confirm_within=30), host.store).pending
 
 
 def test_without_a_timer_nothing_is_activated(host: Host, service: ServiceMaker) -> None:
