@@ -347,7 +347,8 @@ class Store:
         before = self.pending()
         if before is None:
             return []
-        seen = activate and self.activated() in (None, before.wanted)
+        recorded = self.activated()
+        seen = activate and (recorded is None or recorded == before.wanted != before.activated)
         complaints = retire(before.units) + _complaints(before.retire) if seen else []
         discard_staged(entry.path for entry in before.entries)
         # Only what really differs is written: on a full disk the originals are still there, and no room for copies.

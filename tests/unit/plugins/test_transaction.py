@@ -478,6 +478,17 @@ def test_killed_between_the_record_and_the_end_of_the_journal(
     assert f"reload-or-restart {UNIT}" in host.commands()
 
 
+def test_what_was_changed_by_hand_and_is_refused_does_not_reach_the_service(host: Host, service: ServiceMaker) -> None:
+    """The record is that of the wanted files, for they were in force once, but this change has activated nothing."""
+    running(host, service)
+    host.write("web.conf", "changed by hand")
+    before = host.tree()
+    with pytest.raises(TransactionError, match="refuses the new configuration"):
+        converge(service({"web.conf": "old"}, units=[UNIT], validate=[["false"]]), host.store)
+    assert host.tree() == before
+    assert host.commands() == []
+
+
 def test_what_a_kill_left_half_staged_goes(host: Host, service: ServiceMaker, monkeypatch: pytest.MonkeyPatch) -> None:
     running(host, service)
     before = host.tree()
