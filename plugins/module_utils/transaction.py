@@ -12,7 +12,7 @@ from __future__ import annotations
 import inspect
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -341,12 +341,17 @@ def _commands(
     for argv in (argv for file in service.files if file.dest in outdated for argv in file.apply):
         if argv not in commands:
             commands.append(argv)
-    if for_units:
-        commands += service.apply
+    if not for_units:
+        return commands + _unit_commands(service, found, set())
     demands = {file.on_change or service.on_change for file in service.files if file.dest in for_units}
+    return [*commands, *service.apply, *_unit_commands(service, found, {service.on_change, *demands})]
+
+
+def _unit_commands(service: Service, found: Sequence[Unit], demands: Collection[str]) -> list[Sequence[str]]:
+    """What the units have to do. ``demands`` are how what has changed wants to be taken up; empty where nothing has."""
     own, others = found[: len(service.units)], found[len(service.units) :]
     taken_over = any(unit.active and unit.name in service.replaces for unit in others)
-    commands += [["systemctl", "stop", unit.name] for unit in others if unit.active]
+    commands: list[Sequence[str]] = [["systemctl", "stop", unit.name] for unit in others if unit.active]
     # To be enabled gives a unit its other names (Alias=), and systemd 257 loses sight of one that runs meanwhile.
     stopped = [unit for unit in own if taken_over and unit.active and not unit.enabled]
     commands += [["systemctl", "stop", unit.name] for unit in stopped]
@@ -354,11 +359,11 @@ def _commands(
         # Before others are disabled, so that a host which loses its power here boots with one of the two.
         commands += [["systemctl", "enable", unit.name] for unit in own if not unit.enabled]
     commands += [["systemctl", "disable", unit.name] for unit in others if unit.loaded and unit.enabled]
-    verb = VERBS["restart" if taken_over or "restart" in demands else service.on_change]
+    verb = VERBS["restart" if taken_over or "restart" in demands else "reload"]
     for unit in own:
         if service.running and (not unit.active or unit in stopped):
             commands.append(["systemctl", "start", unit.name])
-        elif service.running and (for_units or taken_over):
+        elif service.running and (demands or taken_over):
             commands.append(["systemctl", verb, unit.name])
         elif not service.running and unit.active:
             commands.append(["systemctl", "stop", unit.name])

@@ -14,12 +14,12 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from ansible.module_utils.common.yaml import yaml_load
 from ansible.module_utils.common.validation import (
     check_type_bool,
     check_type_float,
     check_type_int,
 )
+from ansible.module_utils.common.yaml import yaml_load
 from ansible_collections.fushuma.production.plugins.plugin_utils.problem import Problem, value_of
 
 Options = Mapping[str, Mapping[str, Any]]
