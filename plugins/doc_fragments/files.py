@@ -61,9 +61,16 @@ options:
         type: bool
         default: false
       on_change:
-        description: What this file needs to come into force, where it differs from the others.
+        description:
+          - What this file needs to come into force, where it differs from the others. V(nothing) is for what is read
+            whenever it is needed.
         type: str
-        choices: [reload, restart]
+        choices: [reload, restart, nothing]
+      apply:
+        description: Programs, each an argv, that bring this file into force in place of the units.
+        type: list
+        elements: list
+        default: []
       state:
         description: Whether the file shall exist.
         type: str

@@ -21,7 +21,8 @@ FILE_SPEC = {
     "vars": {"type": "dict"},
     "mode": {"type": "str", "default": "0644"},
     "sensitive": {"type": "bool", "default": False},
-    "on_change": {"type": "str", "choices": ["reload", "restart"]},
+    "on_change": {"type": "str", "choices": ["reload", "restart", "nothing"]},
+    "apply": {"type": "list", "elements": "list", "default": []},
     "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
     **OWNED,
 }
@@ -53,6 +54,7 @@ def files_from(params: Sequence[Mapping[str, Any]]) -> list[File]:
             mode=octal(file["mode"]),
             on_change=file["on_change"],
             sensitive=file["sensitive"],
+            apply=file["apply"],
         )
         for file in params
     ]

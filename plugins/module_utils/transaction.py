@@ -192,7 +192,7 @@ def converge(
     with store.locked():
         healed = _heal(store)
         if missing:
-            packages.install(missing, service.units)
+            packages.install(missing, [*service.units, *service.replaces])
         if unwanted:
             packages.remove(unwanted)
         service = complete(service)

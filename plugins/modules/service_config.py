@@ -41,6 +41,12 @@ options:
     type: list
     elements: str
     default: []
+  replaces:
+    description: Units that do the same work in another way, such as a package's own instance. They are stopped and
+      disabled, and come back where the change is undone.
+    type: list
+    elements: str
+    default: []
   reads:
     description: Files that others write and that the service reads when it is activated. When one has changed, the
       units are reloaded.
@@ -223,6 +229,7 @@ SPEC = {
     "conflicts": {"type": "list", "elements": "str", "default": []},
     "files": {"type": "list", "elements": "dict", "default": [], "options": FILE_SPEC},
     "directories": {"type": "list", "elements": "dict", "default": [], "options": DIRECTORY_SPEC},
+    "replaces": {"type": "list", "elements": "str", "default": []},
     "reads": {"type": "list", "elements": "path", "default": []},
     "validate": {"type": "list", "elements": "list", "default": []},
     "apply": {"type": "list", "elements": "list", "default": []},
@@ -251,6 +258,7 @@ def service_from(params: dict[str, Any]) -> Service:
         conflicts=params["conflicts"],
         files=files_from(params["files"]),
         directories=directories_from(params["directories"]),
+        replaces=params["replaces"],
         reads=params["reads"],
         validate=params["validate"],
         apply=params["apply"],

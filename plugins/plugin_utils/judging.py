@@ -22,6 +22,7 @@ from ansible_collections.fushuma.production.plugins.plugin_utils import (
     firewall,
     hardening,
     nginx,
+    redis,
     secret,
     specs,
     sshd,
@@ -37,6 +38,7 @@ JUDGES: Mapping[str, Judge] = {
     "firewall": firewall.problems,
     "hardening": hardening.problems,
     "nginx": nginx.problems,
+    "redis": redis.problems,
     "sshd": sshd.problems,
 }
 
