@@ -64,3 +64,22 @@ def test_sshd_listens_for_the_world_on_each_port_and_address(tmp_path: Path) -> 
     ]
     (default,) = asked("listens", {}, playbook=str(playbook))
     assert (default["port"], default["address"]) == (22, "")
+
+
+def test_redis_tells_where_its_instances_are_and_how_they_are_seen(tmp_path: Path) -> None:
+    playbook = tmp_path / "own.yml"
+    playbook.write_text("- hosts: all\n  roles: [fushuma.production.redis]\n")
+    instances = [
+        {"name": "cache", "addresses": ["127.0.0.1", "10.0.1.31"], "from": ["10.0.1.0/24"]},
+        {"name": "old", "port": 6380, "state": "absent"},
+    ]
+    settings = {"redis_instances": instances}
+    common = {"port": 6379, "setting": "redis_instances[0].port", "from": ["10.0.1.0/24"]}
+    assert asked("listens", settings, playbook=str(playbook)) == [
+        {**common, "address": "127.0.0.1"},
+        {**common, "address": "10.0.1.31"},
+    ]
+    assert asked("health", settings, playbook=str(playbook)) == [
+        {"name": "redis cache", "units": ["redis-server@cache.service"]}
+    ]
+    assert asked("logs", settings, playbook=str(playbook)) == [{"unit": "redis-server@cache.service", "job": "redis"}]
