@@ -205,7 +205,7 @@ def test_a_dry_run_tells_what_would_happen_and_touches_nothing() -> None:
     for host, result in on_each(foreseen, 0):
         unit = f"{service.name}.service"
         assert set(result["paths"]) == {service.folder, service.configuration, service.unit}
-        assert result["commands"] == ["systemctl daemon-reload", f"systemctl start {unit}", f"systemctl enable {unit}"]
+        assert result["commands"] == ["systemctl daemon-reload", f"systemctl enable {unit}", f"systemctl start {unit}"]
         assert host.check_output(f"find /etc /var/lib /run -path '*{service.name}*'") == ""
     assert "+one" in foreseen.output
     done = play(service.task("one"))
