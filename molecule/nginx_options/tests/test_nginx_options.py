@@ -177,7 +177,7 @@ def test_redirects_name_the_port_under_which_clients_come(host: Host) -> None:
 def test_security_txt_says_all_it_is_told(host: Host) -> None:
     (answer,) = ask(host, Files("/.well-known/security.txt"))
     lines = answer.body.splitlines()
-    day = (datetime.now(UTC) + timedelta(days=100)).strftime("%Y-%m-%d")
+    day = (datetime.now(UTC) + timedelta(days=100)).strftime("%Y-%m-01")
     assert lines[0] == "Contact: mailto:security@files.test"
     assert lines[1] == "Contact: https://files.test/report"
     assert lines[2].startswith(f"Expires: {day}")
