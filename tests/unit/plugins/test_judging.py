@@ -107,7 +107,7 @@ def test_a_name_that_resembles_none_is_told_what_there_is() -> None:
         "https_port",
         "gitea_https_port",
         "ngrok_http_port",
-        "redis_port",
+        "memcached_port",
         # Ansible's own, and the groups of the example inventory
         "groups",
         "hostvars",
