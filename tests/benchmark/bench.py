@@ -23,6 +23,7 @@ TESTHOSTS = [sys.executable, str(ROOT / "tools" / "testhosts")]
 RELEASES = ("12", "13")
 ROUNDS = 5
 FIRST_ROUNDS = 3  # of what takes bare hosts each time
+AT_ONCE = 4  # hosts that boot at the same time
 FLEET = [f"fleet{number}" for number in range(1, 21)]
 LOAD_SECONDS = 4
 
@@ -135,7 +136,8 @@ def inside(host: str, script: str) -> str:
 def boot(*hosts: str) -> None:
     """Bare hosts, each ``name:release``; what they were before goes. Plays reach just these."""
     down(*hosts)
-    run([*TESTHOSTS, "up", *hosts])
+    for first in range(0, len(hosts), AT_ONCE):
+        run([*TESTHOSTS, "up", *hosts[first : first + AT_ONCE]])
     (WORK / "hosts.yml").write_text(run([*TESTHOSTS, "inventory", *(host.split(":")[0] for host in hosts)]))
 
 
@@ -242,6 +244,12 @@ def throughput(release: str) -> Row:
     )
 
 
+def told(row: Row) -> Row:
+    """The row, said at once, so that it is not lost where a later measurement fails."""
+    print(f"  {row.what}: {row.ours} / {row.other} = {row.compared} (bar {row.bar})", flush=True)
+    return row
+
+
 def table(rows: Sequence[Row]) -> str:
     lines = [("", "ours", "other", "compared", "bar", "")]
     lines += [(row.what, row.ours, row.other, row.compared, row.bar, "holds" if row.held else "MISSED") for row in rows]
@@ -260,11 +268,11 @@ def main() -> int:
         for release in RELEASES:
             for measured in (HOST, NGINX):
                 print(f"{measured.name}, Debian {release} ...", flush=True)
-                rows += [first_converge(measured, release), no_change(measured, release)]
+                rows += [told(first_converge(measured, release)), told(no_change(measured, release))]
             print(f"throughput, Debian {release} ...", flush=True)
-            rows.append(throughput(release))
+            rows.append(told(throughput(release)))
         print(f"{len(FLEET)} hosts, Debian {RELEASES[0]} ...", flush=True)
-        rows += fleet(HOST, RELEASES[0])
+        rows += map(told, fleet(HOST, RELEASES[0]))
     finally:
         down(*(f"{kind}{release}" for release in RELEASES for kind in ("bench", "benchplain")), *FLEET)
     print("\n" + table(rows))
