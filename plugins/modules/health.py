@@ -107,9 +107,9 @@ def main() -> None:
     module = AnsibleModule(argument_spec=SPEC, supports_check_mode=True)
     promises = [Promise(**one) for one in module.params["services"]]
     before = module.params["since"]
-    since = before and Seen(frozenset(before.get("running") or ()), frozenset(before.get("failed_services") or ()))
+    since = Seen(frozenset(before["running"]), frozenset(before["failed_services"])) if before else None
     try:
-        now, wrong = wait_until_well(promises, since or None, module.params["timeout"])
+        now, wrong = wait_until_well(promises, since, module.params["timeout"])
     except TransactionError as error:
         module.fail_json(msg=str(error))
     seen = {"running": sorted(now.running), "failed_services": sorted(now.failed), "complaints": wrong}
