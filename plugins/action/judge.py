@@ -14,7 +14,7 @@ from ansible_collections.fushuma.production.plugins.plugin_utils.judging import 
     hosts_of,
     judge,
     misspelt_groups,
-    yaml_of,
+    plays_of,
 )
 
 
@@ -44,7 +44,7 @@ class ActionModule(ActionBase):
         return {"changed": False, "problems": [], "hosts": names}
 
     def _inventory(self, playbook: Path, variables: dict[str, Any]) -> list[Host]:
-        plays, groups = yaml_of(playbook), variables["groups"]
+        plays, groups = plays_of(playbook), variables["groups"]
         roles = hosts_of(plays, groups)
         if slips := misspelt_groups(plays, groups):
             raise AnsibleActionFail(" ".join(slips))

@@ -44,7 +44,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible.plugins.lookup import LookupBase
-from ansible_collections.fushuma.production.plugins.plugin_utils.judging import exports_of, hosts_of, yaml_of
+from ansible_collections.fushuma.production.plugins.plugin_utils.judging import exports_of, hosts_of, plays_of
 from ansible_collections.fushuma.production.plugins.plugin_utils.specs import ROLES
 
 
@@ -52,7 +52,7 @@ class LookupModule(LookupBase):
     def run(self, terms: list[str], variables: dict[str, Any] | None = None, **kwargs: Any) -> list[Any]:
         self.set_options(var_options=variables, direct=kwargs)
         known = variables or {}
-        plays = yaml_of(Path(self.get_option("playbook") or ROLES.parent / "playbooks" / "site.yml"))
+        plays = plays_of(Path(self.get_option("playbook") or ROLES.parent / "playbooks" / "site.yml"))
         roles = hosts_of(plays, known["groups"]).get(known["inventory_hostname"], [])
         exports = [exports_of(role, known, self._templar) for role in roles]
         return [one for part in terms for each in exports for one in each.get(part, [])]

@@ -10,10 +10,10 @@ import os
 import socket
 import ssl
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from ansible_collections.fushuma.production.plugins.module_utils.journal import run
 
@@ -26,11 +26,14 @@ LISTEN = "0A"  # a socket's state in /proc/net/tcp (proc_net_tcp, include/net/tc
 class Probe:
     """One question: exactly one of ``tcp`` (``host:port``), ``http`` (a URL), ``file`` (a path), ``unit`` and ``exec``.
 
-    An http probe may go through a Unix ``socket``; it wants ``status`` and, where given, ``body`` somewhere in the
-    answer. Certificates are not verified: the probe asks whether the service runs, be it with a placeholder. An exec
-    probe (an argv) wants the end 0 and, where given, ``body`` somewhere in the output. A file holds just the words of
-    ``body``. A ``unit``'s main process has to listen on all ``ports``, which is seen without a connection: some
-    services hold it against clients who connect only to ask.
+    An http probe may go through a Unix ``socket``, or to another ``address`` (``host:port``) than the URL's; it wants
+    ``status`` and, where given, ``body`` somewhere in the answer and each text of ``expects`` somewhere in the header
+    of that name. It sends ``headers``. Certificates are verified only with ``trusted``: else the probe asks whether the
+    service runs, be it with a placeholder. An exec probe (an argv) wants the end 0 and, where given, ``body`` somewhere
+    in the output. A file holds just the words of ``body``. A ``unit``'s main process has to listen on all ``ports``,
+    which is seen without a connection: some services hold it against clients who connect only to ask. With ``newer``
+    (a path) all the processes it has begun are younger than that file, so none works with what was there before. One with
+    a ``timeout`` of its own (seconds) is waited for before the others are asked.
     """
 
     tcp: str | None = None
@@ -38,10 +41,16 @@ class Probe:
     file: str | None = None
     exec: Sequence[str] = field(default_factory=list)
     socket: str | None = None
+    address: str | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+    trusted: bool = False
     status: int = 200
     body: str = ""
+    expects: Mapping[str, str] = field(default_factory=dict)
     unit: str | None = None
     ports: Sequence[int] = ()
+    newer: str | None = None
+    timeout: float | None = None
 
 
 def complaint(probe: Probe) -> str:
@@ -59,13 +68,38 @@ def complaint(probe: Probe) -> str:
     except (OSError, http.client.HTTPException) as error:
         return f"{probe.tcp or probe.http or probe.file}: {error or type(error).__name__}"
     if probe.unit:
-        shown = run(["systemctl", "show", "--value", "--property=MainPID", "--", probe.unit])
-        missing = set(probe.ports) - listening(shown.output)
-        return f"{probe.unit} does not listen on port {', '.join(map(str, sorted(missing)))}" if missing else ""
+        return _unit_complaint(probe, probe.unit)
     done = run(probe.exec)
     if done.code:
         return f"`{' '.join(probe.exec)}` ended with {done.code}: {done.output}"
     return "" if probe.body in done.output else f"`{' '.join(probe.exec)}` does not say {probe.body!r}"
+
+
+def _unit_complaint(probe: Probe, unit: str) -> str:
+    pid = run(["systemctl", "show", "--value", "--property=MainPID", "--", unit]).output
+    if missing := set(probe.ports) - listening(pid):
+        return f"{unit} does not listen on port {', '.join(map(str, sorted(missing)))}"
+    if probe.newer and (old := older_children(pid, os.stat(probe.newer).st_mtime)):
+        return f"{unit} has processes that began before {probe.newer} was written: {', '.join(old)}"
+    return ""
+
+
+def older_children(pid: str, moment: float, proc: Path = Path("/proc")) -> list[str]:
+    """The processes that a process began before a moment (seconds since 1970; proc_pid_stat(5), starttime)."""
+    tick = 1 / os.sysconf("SC_CLK_TCK")
+    since_boot = moment + time.clock_gettime(time.CLOCK_BOOTTIME) - time.time()
+    try:
+        children = (proc / pid / "task" / pid / "children").read_text("ascii").split()
+    except OSError:
+        return []
+    found = []
+    for child in children:
+        with contextlib.suppress(OSError):  # it has ended meanwhile
+            # The program's name stands between brackets and may hold anything.
+            fields = (proc / child / "stat").read_text("utf-8").rpartition(")")[2].split()
+            if (int(fields[19]) + 1) * tick < since_boot:
+                found.append(child)
+    return found
 
 
 def listening(pid: str, proc: Path = Path("/proc")) -> set[int]:
@@ -84,37 +118,54 @@ def listening(pid: str, proc: Path = Path("/proc")) -> set[int]:
 
 def _http_complaint(probe: Probe, url: str) -> str:
     parts = urlsplit(url)
-    connection = _connect(parts.scheme, parts.hostname or "localhost", parts.port, probe.socket)
+    connection = _connect(probe, parts)
     try:
         path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-        connection.request("GET", path, headers={"Connection": "close"})
+        connection.request("GET", path, headers={**probe.headers, "Connection": "close"})
         answer = connection.getresponse()
         body = answer.read().decode("utf-8", "replace")
     finally:
         connection.close()
     if answer.status != probe.status:
         return f"{url} answers {answer.status}, not {probe.status}"
+    for name, text in probe.expects.items():
+        if text not in (found := ", ".join(answer.headers.get_all(name, []))):
+            return f"{url} answers with {name}: {found or 'nothing'}, not {text!r}"
     if probe.body not in body:
         return f"{url} does not answer with {probe.body!r} but with {body[:80]!r}"
     return ""
 
 
-def _connect(scheme: str, host: str, port: int | None, path: str | None) -> http.client.HTTPConnection:
-    if scheme == "https":
+def _connect(probe: Probe, parts: SplitResult) -> http.client.HTTPConnection:
+    """A connection that takes itself for one to the URL's own host, wherever it leads."""
+    host, port = parts.hostname or "localhost", parts.port
+    if parts.scheme == "https":
         context = ssl.create_default_context()
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-        return http.client.HTTPSConnection(host, port, timeout=ATTEMPT_TIMEOUT, context=context)
-    connection = http.client.HTTPConnection(host, port, timeout=ATTEMPT_TIMEOUT)
-    if path:
+        if not probe.trusted:
+            context.check_hostname = False
+            context.verify_mode = ssl.CERT_NONE
+        connection: http.client.HTTPConnection = http.client.HTTPSConnection(
+            host, port, timeout=ATTEMPT_TIMEOUT, context=context
+        )
+    else:
+        context = None
+        connection = http.client.HTTPConnection(host, port, timeout=ATTEMPT_TIMEOUT)
+    if probe.socket:
         connection.sock = socket.socket(socket.AF_UNIX)
         connection.sock.settimeout(ATTEMPT_TIMEOUT)
-        connection.sock.connect(path)
+        connection.sock.connect(probe.socket)
+    elif probe.address:
+        name, _colon, number = probe.address.rpartition(":")
+        plain = socket.create_connection((name.strip("[]"), int(number)), ATTEMPT_TIMEOUT)
+        connection.sock = context.wrap_socket(plain, server_hostname=host) if context else plain
     return connection
 
 
 def wait_for(probes: Sequence[Probe], timeout: float) -> list[str]:
     """Ask until all answers are right or ``timeout`` seconds have passed; returns what was wrong last."""
+    for probe in probes:
+        if probe.timeout is not None and (wrong := wait_for([replace(probe, timeout=None)], probe.timeout)):
+            return wrong
     deadline = time.monotonic() + timeout
     while True:
         complaints = [text for text in map(complaint, probes) if text]

@@ -85,7 +85,7 @@ options:
     description:
       - What must hold after activation, asked on the host until all of it holds or O(probe_timeout) has passed.
       - It is asked where nothing differs too. A service that does not answer then is activated anew.
-      - Each probe has one of O(probe[].tcp), O(probe[].http) and O(probe[].exec).
+      - Each probe has one of O(probe[].tcp), O(probe[].http), O(probe[].exec) and O(probe[].unit).
     type: list
     elements: dict
     default: []
@@ -94,15 +94,40 @@ options:
         description: An address that accepts connections, C(host:port).
         type: str
       http:
-        description: A URL that answers. Certificates are not verified.
+        description: A URL that answers. Certificates are verified only with O(probe[].trusted).
         type: str
       exec:
         description: A program that ends with 0, as an argv. It must not change anything, for check mode asks too.
         type: list
         elements: str
+      unit:
+        description: A systemd unit, of which O(probe[].newer) holds.
+        type: str
+      newer:
+        description: A file. All processes that the unit's main process has begun are younger, so none works with what
+          was there before.
+        type: path
+      timeout:
+        description: Seconds that this probe has. It is waited for before the others are asked.
+        type: int
       socket:
         description: A Unix socket through which O(probe[].http) is asked.
         type: path
+      address:
+        description: Where to connect for O(probe[].http), as C(host:port), if it is not what the URL says.
+        type: str
+      headers:
+        description: What is sent along with O(probe[].http).
+        type: dict
+        default: {}
+      trusted:
+        description: The host's authorities have to trust the certificate, and it has to be of the URL's name.
+        type: bool
+        default: false
+      expects:
+        description: For each header of the HTTP answer that counts, a text that it contains.
+        type: dict
+        default: {}
       status:
         description: The HTTP status wanted.
         type: int
@@ -218,9 +243,16 @@ PROBE_SPEC = {
     "tcp": {"type": "str"},
     "http": {"type": "str"},
     "exec": {"type": "list", "elements": "str"},
+    "unit": {"type": "str"},
+    "newer": {"type": "path"},
+    "timeout": {"type": "int"},
     "socket": {"type": "path"},
+    "address": {"type": "str"},
+    "headers": {"type": "dict", "default": {}},
+    "trusted": {"type": "bool", "default": False},
     "status": {"type": "int", "default": 200},
     "body": {"type": "str", "default": ""},
+    "expects": {"type": "dict", "default": {}},
 }
 SPEC = {
     "name": {"type": "str", "required": True},
@@ -241,8 +273,8 @@ SPEC = {
         "elements": "dict",
         "default": [],
         "options": PROBE_SPEC,
-        "mutually_exclusive": [["tcp", "http", "exec"]],
-        "required_one_of": [["tcp", "http", "exec"]],
+        "mutually_exclusive": [["tcp", "http", "exec", "unit"]],
+        "required_one_of": [["tcp", "http", "exec", "unit"]],
     },
     "probe_timeout": {"type": "int", "default": 10},
     "confirm_within": {"type": "int", "default": 0},

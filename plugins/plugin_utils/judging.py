@@ -71,6 +71,15 @@ def hosts_of(plays: Iterable[Mapping[str, Any]], groups: Mapping[str, Sequence[s
     return found
 
 
+def plays_of(playbook: Path) -> list[Mapping[str, Any]]:
+    """The plays of a playbook, those of the playbooks it imports in their places."""
+    found: list[Mapping[str, Any]] = []
+    for play in yaml_of(playbook):
+        imported = play.get("ansible.builtin.import_playbook")
+        found += plays_of(playbook.parent / imported) if imported else [play]
+    return found
+
+
 def misspelt_groups(plays: Iterable[Mapping[str, Any]], groups: Mapping[str, Sequence[str]]) -> list[str]:
     """A sentence for each group of the inventory that is probably one of the playbook's, with a slip of the finger."""
     served = [str(play["hosts"]) for play in plays if play.get("roles")]
@@ -225,16 +234,21 @@ def _exports_and_files(
 def port_collisions(exports: Mapping[str, Mapping[str, Any]]) -> list[Problem]:
     """Two things of one host on one port. ``exports`` is ``{role: {listens: [{port, setting, address}]}}``."""
     found = []
-    taken: dict[int, list[Mapping[str, Any]]] = {}
-    for role_exports in exports.values():
-        for one in role_exports.get("listens", []):
-            port = int(one["port"])
-            for other in taken.get(port, []):
-                if _overlap(str(one.get("address", "")), str(other.get("address", ""))):
-                    why = f"{other['setting']} listens there too"
-                    found.append(Problem(one["setting"], value_of(port), why, "a port of its own"))
-            taken.setdefault(port, []).append(one)
+    before: list[Mapping[str, Any]] = []
+    for one in (one for role_exports in exports.values() for one in role_exports.get("listens", [])):
+        for other in before:
+            shared = set(_ports(one)) & set(_ports(other))
+            if shared and _overlap(str(one.get("address", "")), str(other.get("address", ""))):
+                why = f"{other['setting']} listens there too"
+                found.append(Problem(one["setting"], value_of(one["port"]), why, "a port of its own"))
+        before.append(one)
     return found
+
+
+def _ports(listening: Mapping[str, Any]) -> range:
+    """The port, or the range of ports such as ``8100-8119``."""
+    first, _dash, last = str(listening["port"]).partition("-")
+    return range(int(first), int(last or first) + 1)
 
 
 def _overlap(one: str, other: str) -> bool:

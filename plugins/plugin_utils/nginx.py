@@ -38,6 +38,7 @@ MAIL = re.compile(r"[^\s@]+@[^\s@]+")
 USER = re.compile(r"[A-Za-z0-9._@-]+")
 PLACEHOLDER = re.compile(r"[A-Za-z0-9_-]+")
 SERVER = re.compile(r"unix:/[A-Za-z0-9/._-]+|(\[[0-9a-fA-F:]+\]|[A-Za-z0-9.-]+):(\d{1,5})")
+APPLICATION = re.compile(r"[a-z][a-z0-9-]*\.[a-z][a-z0-9-]*")
 URL = re.compile(r"(https?://[^\s\"$;{}\\]+|/[^\s\"$;{}\\]*)")
 UNSAFE_TEXT = set('"$\\\n\r')
 PUBLIC_ONLY = "a name that the world's DNS knows, or another source: selfsigned or files"
@@ -234,6 +235,8 @@ def _site_problems(settings: Settings, site: Mapping[str, Any]) -> Iterator[Prob
     yield from _form("rate", "rate", site["rate"])
     yield from _burst("burst", site["burst"])
     yield from _header_problems("headers", site["headers"])
+    if not settings["nginx_app_hosts"]:
+        yield from _homeless_problems(site)
     if site["upstream"]:
         yield from _upstream_problems("upstream", site["upstream"])
         yield from _unread_problems(site)
@@ -258,8 +261,15 @@ def _unread_problems(site: Mapping[str, Any]) -> Iterator[Problem]:
 
 
 def _upstream_problems(setting: str, upstream: Mapping[str, Any]) -> Iterator[Problem]:
-    if not upstream["servers"]:
+    application = upstream["application"]
+    if not (upstream["servers"] or application):
         yield Problem(f"{setting}.servers", "[]", "nobody would answer", 'for example ["127.0.0.1:3000"]')
+    if upstream["servers"] and application:
+        why = "each deployment of the application says which servers answer"
+        yield Problem(f"{setting}.servers", value_of(upstream["servers"]), why, "servers or application, not both")
+    if application and not APPLICATION.fullmatch(application):
+        why = "it is no process of an application"
+        yield Problem(f"{setting}.application", value_of(application), why, 'NAME.PROCESS, for example "shop.web"')
     for number, server in enumerate(upstream["servers"]):
         match = SERVER.fullmatch(server)
         if not match or (match[2] and not 1 <= int(match[2]) <= 65535):
@@ -269,6 +279,15 @@ def _upstream_problems(setting: str, upstream: Mapping[str, Any]) -> Iterator[Pr
         yield from _form("timeout", f"{setting}.{name}", upstream[name])
     why = "each request would open a connection of its own"
     yield from _at_least(1, f"{setting}.keepalive", upstream["keepalive"], why, "1 or more, such as 16")
+
+
+def _homeless_problems(site: Mapping[str, Any]) -> Iterator[Problem]:
+    """Upstreams that are applications, where no host has any."""
+    places = [("upstream", site), *((f"locations[{n}].upstream", place) for n, place in enumerate(site["locations"]))]
+    for where, place in places:
+        if place["upstream"] and place["upstream"]["application"]:
+            shown = value_of(place["upstream"]["application"])
+            yield Problem(f"{where}.application", shown, "no host is in the group app", "servers, or put a host there")
 
 
 def _content_problems(site: Mapping[str, Any]) -> Iterator[Problem]:

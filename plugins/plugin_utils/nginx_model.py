@@ -17,6 +17,7 @@ Site = Mapping[str, Any]
 
 CERTIFICATES = "/etc/nginx/certificates"
 CONTENT = "/var/www"
+APPLICATIONS = "/etc/nginx/applications"  # what deployments say; plugin_utils/app.py writes there
 REPORT_PATH = "/.well-known/csp-report"
 REPORT_GROUP = "csp"
 HTML = {".htm", ".html", ".shtml"}  # what nginx's mime.types calls text/html
@@ -56,10 +57,12 @@ UPSTREAM_HEADERS = (
 def model(settings: Settings) -> dict[str, Any]:
     """What the templates and tasks take. ``settings`` fit the role's argument_specs and hold all defaults."""
     sites = [_site(settings, site) for site in settings["nginx_sites"]]
+    upstreams = [upstream for site in sites for upstream in site["upstreams"]]
     mine = [name for site in sites for name, _value in site["headers"]]
     return {
         "sites": sites,
-        "upstreams": [upstream for site in sites for upstream in site["upstreams"]],
+        "upstreams": upstreams,
+        "releases": any(upstream["releases"] for upstream in upstreams),
         "zones": [zone for site in sites for zone in site["zones"]],
         "hidden_headers": sorted({name.lower(): name for name in (*mine, *UPSTREAM_HEADERS)}.values()),
         "guarded": [place for site in sites for place in site["locations"] if place["users"]],
@@ -81,15 +84,14 @@ def model(settings: Settings) -> dict[str, Any]:
 
 def _site(settings: Settings, site: Site) -> dict[str, Any]:
     key = _key(site["name"])
-    places = [{**place, "key": f"{key}_{number}"} for number, place in enumerate(site["locations"])]
-    answering = ({**site, "key": key}, *places)
+    places = [_answering(settings, place, f"{key}_{number}") for number, place in enumerate(site["locations"])]
+    answering = (_answering(settings, site, key), *places)
     return {
-        **site,
-        "key": key,
+        **answering[0],
         "names": [site["name"], *site["aliases"]],
         "root": site["root"] or (f"{CONTENT}/{site['name']}" if site["content"] else None),
         "locations": places,
-        "upstreams": [{**one["upstream"], "key": one["key"]} for one in answering if one["upstream"]],
+        "upstreams": [one["upstream"] for one in answering if one["upstream"]],
         "zones": [{"key": one["key"], "rate": one["rate"]} for one in answering if one["rate"]],
         "headers": site_headers(settings, site),
         "certificate_folder": f"{CERTIFICATES}/{site['name']}",
@@ -97,6 +99,22 @@ def _site(settings: Settings, site: Site) -> dict[str, Any]:
         # A pattern outranks a prefix, so a prefix that opens the figures to some has to stand alone.
         "hides_metrics": bool(site["upstream"]) and not any(one["path"].rstrip("/") == "/metrics" for one in places),
     }
+
+
+def _answering(settings: Settings, place: Mapping[str, Any], key: str) -> dict[str, Any]:
+    """A site or a location, with what names its upstream and, for an application, tells of its releases."""
+    upstream = place["upstream"]
+    if upstream:
+        upstream = {**upstream, "key": key, "releases": releases(settings, key, upstream)}
+    return {**place, "key": key, "upstream": upstream}
+
+
+def releases(settings: Settings, key: str, upstream: Mapping[str, Any]) -> list[dict[str, str]]:
+    """Where an application's releases are told of, for each host it runs on: ``{key, folder}``."""
+    return [
+        {"key": f"{key}_on{number}", "folder": f"{APPLICATIONS}/{upstream['application']}.{host}"}
+        for number, host in enumerate(settings["nginx_app_hosts"] if upstream["application"] else ())
+    ]
 
 
 def _key(name: str) -> str:
