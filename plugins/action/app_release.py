@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible.plugins.action import ActionBase
-from ansible_collections.fushuma.production.plugins.plugin_utils.app import write_context
+from ansible_collections.fushuma.production.plugins.plugin_utils.app_model import write_context
 
 
 class ActionModule(ActionBase):

@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ansible.errors import AnsibleFilterError
-from ansible_collections.fushuma.production.plugins.plugin_utils import app, specs
+from ansible_collections.fushuma.production.plugins.plugin_utils import app_model as model
+from ansible_collections.fushuma.production.plugins.plugin_utils import specs
 from ansible_collections.fushuma.production.plugins.plugin_utils.problem import sentences
 
 
@@ -23,24 +24,24 @@ def settings_of(name: str, settings: Any) -> dict[str, Any]:
 def app_model(settings: Any) -> list[dict[str, Any]]:
     """The applications as the module app_release takes them."""
     try:
-        return app.model(settings_of("app_model", settings))
+        return model.model(settings_of("app_model", settings))
     except (OSError, ValueError) as error:
         raise AnsibleFilterError(f"app_model: {error}") from error
 
 
 def app_exports(settings: Any, host: str) -> dict[str, Any]:
     """What others need to know of the applications of a host."""
-    return app.exports(settings_of("app_exports", settings), host)
+    return model.exports(settings_of("app_exports", settings), host)
 
 
 def app_scheduled(settings: Any) -> list[dict[str, str]]:
     """What runs at its time: unit, application, process and schedule of each."""
-    return app.scheduled(settings_of("app_scheduled", settings))
+    return model.scheduled(settings_of("app_scheduled", settings))
 
 
 def app_switch(settings: Any, application: str, *told: Any, **more: Any) -> dict[str, Any]:
     """What nginx is told of an application."""
-    return app.switch(one_of(settings_of("app_switch", settings), "app_switch", application), *told, **more)
+    return model.switch(one_of(settings_of("app_switch", settings), "app_switch", application), *told, **more)
 
 
 def one_of(settings: Mapping[str, Any], name: str, application: str) -> Any:
@@ -52,7 +53,7 @@ def one_of(settings: Mapping[str, Any], name: str, application: str) -> Any:
 
 def app_env_example(settings: Any, application: str) -> str:
     """The text of a file .env.example for one application."""
-    return app.example(one_of(settings_of("app_env_example", settings), "app_env_example", application))
+    return model.example(one_of(settings_of("app_env_example", settings), "app_env_example", application))
 
 
 class FilterModule:

@@ -32,8 +32,8 @@ class Probe:
     service runs, be it with a placeholder. An exec probe (an argv) wants the end 0 and, where given, ``body`` somewhere
     in the output. A file holds just the words of ``body``. A ``unit``'s main process has to listen on all ``ports``,
     which is seen without a connection: some services hold it against clients who connect only to ask. With ``newer``
-    (a path) all the processes it has begun are younger than that file, so none works with what was there before. One with
-    a ``timeout`` of its own (seconds) is waited for before the others are asked.
+    (a path) all the processes it has begun are younger than that file, so none works with what was there before. One
+    with a ``timeout`` of its own (seconds) is waited for before the others are asked.
     """
 
     tcp: str | None = None

@@ -1,344 +1,378 @@
 # Copyright: fushuma.production contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""What the app role's settings mean: the applications as releases take them, images told apart, what others need to
-know."""
+"""What cannot work in the app role's settings."""
 
 from __future__ import annotations
 
-import hashlib
+import ipaddress
 import json
 import re
-import tarfile
-from collections.abc import Iterator, Mapping
-from functools import lru_cache
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from ansible_collections.fushuma.production.plugins.plugin_utils import app_model as model
+from ansible_collections.fushuma.production.plugins.plugin_utils import secret
+from ansible_collections.fushuma.production.plugins.plugin_utils.problem import Problem, value_of
+
 Settings = Mapping[str, Any]
 App = Mapping[str, Any]
 
-MIGRATION = "migrate"  # the name of the process that migrates
-DIGEST = re.compile(r"[^\s@]+@(sha256:[0-9a-f]{64})")
-MEMORY = re.compile(r"([1-9]\d*)([kmg])")
-MULTIPLES = {"k": 1024, "m": 1024**2, "g": 1024**3}
-NOT_SENT = {".git", ".hg", ".svn"}
-# Everything that a folder in memory may not do: no programs, no devices, no rights of others.
-TMPFS = "rw,noexec,nosuid,nodev,size=64m"
+NAME = re.compile(r"[a-z][a-z0-9-]{0,30}")
+NAME_FORM = "lower-case letters, digits and dashes, such as shop"
+USER = re.compile(r"(\d+)(:\d+)?")
+VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+CAPABILITY = re.compile(r"[A-Z][A-Z_]+")
+CALENDAR = re.compile(r"[A-Za-z0-9*:.,/~ -]+")
+VOLUME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+LEAST_MEMORY = 6 * 1024 * 1024  # bytes; Docker takes no less
+# Whoever has one of these has the host.
+HOST_ITSELF = ("/", "/boot", "/dev", "/etc", "/proc", "/root", "/run", "/sys", "/usr", "/var", "/var/lib/docker")
+DOCKER_SOCKETS = ("/var/run/docker.sock", "/run/docker.sock", "/run/containerd/containerd.sock")
+TOO_MUCH = {"ALL", "SYS_ADMIN", "SYS_MODULE", "SYS_PTRACE", "SYS_RAWIO", "NET_ADMIN", "DAC_READ_SEARCH", "BPF"}
+TYPES: Mapping[str, tuple[re.Pattern[str], str]] = {
+    "int": (re.compile(r"[+-]?\d+"), "a whole number"),
+    "float": (re.compile(r"[+-]?\d+(\.\d+)?"), "a number such as 0.5"),
+    "bool": (re.compile(r"true|false"), "true or false"),
+    "url": (re.compile(r"[a-z][a-z0-9+.-]*://\S+"), "a URL such as https://api.example.net/v1"),
+}
 
 
-def model(settings: Settings) -> list[dict[str, Any]]:
-    """The applications as the module app_release takes them. ``settings`` have passed the judge and hold all defaults.
+def problems(settings: Settings) -> list[Problem]:
+    """Everything that cannot work. ``settings`` fit the role's argument_specs and hold all defaults."""
+    apps = settings["app_applications"]
+    found = [*_twice("app_applications", apps, "name"), *_shared_volumes(apps)]
+    for number, app in enumerate(apps):
+        where = f"app_applications[{number}]"
+        found += [problem.under(where) for problem in _app_problems(app, settings["app_edges"])]
+    return found
 
-    Raises OSError or ValueError where an image's file is none.
-    """
-    return [_application(app) for app in settings["app_applications"]]
+
+def _twice(setting: str, groups: Sequence[Mapping[str, Any]], key: str) -> Iterator[Problem]:
+    seen: dict[Any, int] = {}
+    for number, one in enumerate(groups):
+        if one[key] in seen:
+            why = f"{setting}[{seen[one[key]]}] has it already"
+            yield Problem(f"{setting}[{number}].{key}", value_of(one[key]), why, f"another {key}")
+        seen.setdefault(one[key], number)
 
 
-def _application(app: App) -> dict[str, Any]:
-    first, last = ports_of(app["ports"])
-    processes = [_process(app, process) for process in app["processes"]]
+def _shared_volumes(apps: Sequence[App]) -> Iterator[Problem]:
+    """Volumes that two applications write: neither knows of the other's locks, and a restore undoes both."""
+    writers: dict[str, tuple[int, str]] = {}
+    for number, app in enumerate(apps):
+        for index, process in enumerate(app["processes"]):
+            for place, volume in enumerate(process["volumes"]):
+                if volume["read_only"]:
+                    continue
+                setting = f"app_applications[{number}].processes[{index}].volumes[{place}].source"
+                owner, other = writers.setdefault(volume["source"], (number, setting))
+                if owner != number:
+                    why = f"{other} writes it too, and neither application knows of the other"
+                    yield Problem(setting, value_of(volume["source"]), why, "a volume of its own, or read_only: true")
+
+
+def _app_problems(app: App, edges: Sequence[str]) -> Iterator[Problem]:
+    if not NAME.fullmatch(app["name"]):
+        yield Problem("name", value_of(app["name"]), "containers and files are called by it", NAME_FORM)
+    yield from (problem.under("image") for problem in _image_problems(app["image"]))
+    yield from _twice("processes", app["processes"], "name")
+    if not app["processes"]:
+        yield Problem("processes", "[]", "it would do nothing", "at least one")
+    for number, process in enumerate(app["processes"]):
+        yield from (problem.under(f"processes[{number}]") for problem in _process_problems(process))
+    yield from _address_problems(app, edges)
+    yield from _port_problems(app)
+    yield from _network_problems(app)
+    yield from _environment_problems(app)
     if app["migrate"]:
-        processes.append(_migration(app))
-    return {
-        "name": app["name"],
-        "image": image_of(app["image"]),
-        "processes": processes,
-        "network": app["network"] or app["name"],
-        "subnet": app["subnet"] or "",
-        "address": app["address"].strip("[]"),
-        "ports": [first, last],
-        **{key: app[key] for key in ("keep", "ready_timeout", "drain_timeout", "variant")},
-    }
+        yield from _migrate_problems(app["migrate"])
+    for number, one in enumerate(app["smoke"]):
+        yield from (problem.under(f"smoke[{number}]") for problem in _smoke_problems(one))
+    for name, least in (("keep", 1), ("ready_timeout", 1), ("drain_timeout", 0)):
+        yield from _at_least(least, name, app[name])
 
 
-def _process(app: App, process: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        "name": process["name"],
-        "command": list(process["command"]),
-        "options": options_of(app, process),
-        "replicas": 0 if process["schedule"] else process["replicas"],
-        "port": process["port"],
-        "ready": process["ready"],
-        "single": process["single"],
-        "stop_timeout": process["stop_timeout"],
-        "kind": "scheduled" if process["schedule"] else "service",
-        "environment": environment_of(app, process["values"], {}),
-    }
+# --- images and processes ---------------------------------------------------------------------------------------------
 
 
-def _migration(app: App) -> dict[str, Any]:
-    """A migration has the rights of the first process, and perhaps another user of the database."""
-    migrate = app["migrate"]
-    return {
-        "name": MIGRATION,
-        "command": list(migrate["command"]),
-        "options": options_of(app, app["processes"][0]),
-        "kind": "migration",
-        "timeout": migrate["timeout"],
-        "environment": environment_of(app, migrate["values"], migrate["secrets"]),
-    }
+def _image_problems(image: Mapping[str, Any]) -> Iterator[Problem]:
+    given = [name for name in ("reference", "archive", "build") if image[name]]
+    if len(given) != 1:
+        shown = " and ".join(given) or "missing"
+        yield Problem("", shown, "an image comes from one place", "one of reference, archive and build")
+        return
+    (source,) = given
+    value = image[source]
+    if source == "reference" and not model.DIGEST.fullmatch(value):
+        why = "a tag is another image tomorrow; only a digest says which one runs, and which one to go back to"
+        yield Problem(source, value_of(value), why, "it with its digest, as NAME@sha256:…")
+    if source == "archive":
+        try:
+            model.image_of(image)
+        except (OSError, ValueError) as error:
+            why = f"it cannot be used ({error.strerror if isinstance(error, OSError) else error})"
+            yield Problem(source, value_of(value), why, "a file as `docker save` makes it")
+    if source == "build" and not (Path(value) / "Dockerfile").is_file():
+        yield Problem(source, value_of(value), "there is no Dockerfile", "the folder that holds it")
 
 
-def options_of(app: App, process: Mapping[str, Any]) -> list[str]:
-    """The arguments of ``docker create`` by which a container has no more rights than it needs.
+def _process_problems(process: Mapping[str, Any]) -> Iterator[Problem]:
+    name = process["name"]
+    if not NAME.fullmatch(name):
+        yield Problem("name", value_of(name), "containers and files are called by it", "such as web or worker")
+    if name == model.MIGRATION:
+        yield Problem("name", value_of(name), "the migration is called so", "another name")
+    yield from _port_and_ready_problems(process)
+    yield from _turn_problems(process)
+    yield from _rights_problems(process)
+    yield from _limit_problems(process)
 
-    CIS Docker Benchmark 1.6: 4.1 user, 5.4 capabilities, 5.11 memory, 5.12 CPU, 5.13 read-only root, 5.26 no new
-    privileges, 5.29 processes.
-    """
-    found = [f"--user={process['user']}"] if process["user"] else []
-    found += ["--read-only"] if process["read_only"] else []
-    found += [f"--tmpfs={folder}:{TMPFS}" for folder in process["tmpfs"]]
-    found += ["--cap-drop=ALL", *(f"--cap-add={name}" for name in process["capabilities"])]
-    found += ["--security-opt=no-new-privileges", f"--pids-limit={process['pids']}"]
-    # As much with swap as without: what is beyond the limit is not to be swapped.
-    found += [f"--memory={process['memory']}", f"--memory-swap={process['memory']}"]
-    found += [f"--cpus={process['cpus']:g}"] if process["cpus"] else []
-    for volume in process["volumes"]:
-        found.append(f"--volume={volume['source']}:{volume['target']}{':ro' if volume['read_only'] else ''}")
-    return [*found, *(f"--add-host={name}:{address}" for name, address in sorted(app["hosts"].items()))]
+
+def _port_and_ready_problems(process: Mapping[str, Any]) -> Iterator[Problem]:
+    port, ready = process["port"], process["ready"]
+    if port is not None and not 1 <= port <= 65535:
+        yield Problem("port", value_of(port), "ports go from 1 to 65535", "3000")
+    if port is not None and ready is None:
+        why = "nobody could tell when visitors may be sent to it"
+        yield Problem("ready", "missing", why, '{path: "/ready"}, a path that asks its database and Redis')
+    if port is None and ready is not None:
+        yield Problem("ready", value_of(ready), "there is no port on which it could be asked", "port as well")
+    if ready is not None and not ready["path"].startswith("/"):
+        yield Problem("ready.path", value_of(ready["path"]), "it is no path", '"/ready"')
+
+
+def _turn_problems(process: Mapping[str, Any]) -> Iterator[Problem]:
+    """When it runs, and with how many others."""
+    schedule, answers = process["schedule"], process["port"] is not None
+    if schedule is not None and answers:
+        why = "what runs at its time only can answer nobody"
+        yield Problem("schedule", value_of(schedule), why, "port or schedule, not both")
+    if schedule is not None and not CALENDAR.fullmatch(schedule):
+        why = "it is no calendar event of systemd.time(7)"
+        yield Problem("schedule", value_of(schedule), why, '"*-*-* 03:30" or "hourly"')
+    if process["single"] and process["replicas"] != 1:
+        yield Problem("replicas", value_of(process["replicas"]), "there may never be two of it (single)", "1")
+    if process["single"] and answers:
+        why = "visitors would have nobody between the end of one and the begin of the next"
+        yield Problem("single", "true", why, "false for a process that has a port")
+
+
+def _rights_problems(process: Mapping[str, Any]) -> Iterator[Problem]:
+    user = process["user"]
+    if user is not None and not USER.fullmatch(user):
+        yield Problem("user", value_of(user), "the host cannot know what a name means inside", '"10001:10001"')
+    elif user is not None and int(user.partition(":")[0]) == 0:
+        yield Problem("user", value_of(user), "it is root, who would be root of the host too", '"10001:10001"')
+    for number, folder in enumerate(process["tmpfs"]):
+        if not folder.startswith("/") or set(folder) & set(":, "):
+            yield Problem(f"tmpfs[{number}]", value_of(folder), "it is no path", '"/tmp"')
+    for number, capability in enumerate(process["capabilities"]):
+        shown = value_of(capability)
+        if not CAPABILITY.fullmatch(capability):
+            yield Problem(f"capabilities[{number}]", shown, "it is no capability", '"NET_BIND_SERVICE"')
+        elif capability.removeprefix("CAP_") in TOO_MUCH:
+            yield Problem(f"capabilities[{number}]", shown, "with it the container could take over the host", "others")
+    for number, volume in enumerate(process["volumes"]):
+        yield from (problem.under(f"volumes[{number}]") for problem in _volume_problems(volume))
+
+
+def _limit_problems(process: Mapping[str, Any]) -> Iterator[Problem]:
+    if model.bytes_of(process["memory"]) < LEAST_MEMORY:
+        yield Problem("memory", value_of(process["memory"]), "it is no size that a container can have", '"512m"')
+    for name, least in (("replicas", 1), ("cpus", 0), ("pids", 1), ("stop_timeout", 0)):
+        yield from _at_least(least, name, process[name])
+    for number, one in enumerate(process["connections"]):
+        for key in ("processes", "pools", "limit"):
+            yield from _at_least(1, f"connections[{number}].{key}", one[key])
+
+
+def _at_least(least: int, setting: str, value: float) -> Iterator[Problem]:
+    if value < least:
+        yield Problem(setting, value_of(value), f"it is less than {least}", f"{least} or more")
+
+
+def _volume_problems(volume: Mapping[str, Any]) -> Iterator[Problem]:
+    source, target = volume["source"], volume["target"]
+    path = source.rstrip("/") or "/"
+    if path in DOCKER_SOCKETS:
+        yield Problem("source", value_of(source), "with Docker's socket a container is root of the host", "nothing")
+    elif path in HOST_ITSELF:
+        why = "it is a part of the host itself"
+        yield Problem("source", value_of(source), why, 'the name of a volume, or a folder such as "/srv/uploads"')
+    elif ":" in source or not (source.startswith("/") or VOLUME.fullmatch(source)):
+        why = "it is neither the name of a volume nor a path"
+        yield Problem("source", value_of(source), why, '"uploads" or "/srv/uploads"')
+    if not target.startswith("/") or ":" in target or target.rstrip("/") == "":
+        yield Problem("target", value_of(target), "it is no path inside", '"/app/uploads"')
+
+
+# --- where it answers -------------------------------------------------------------------------------------------------
+
+
+def _address_problems(app: App, edges: Sequence[str]) -> Iterator[Problem]:
+    address, sources = app["address"], app["from"]
+    try:
+        parsed = ipaddress.ip_address(address.strip("[]"))
+    except ValueError:
+        yield Problem("address", value_of(address), "it is no address", '"127.0.0.1" or the host\'s own private one')
+        return
+    if parsed.is_unspecified:
+        yield Problem("address", value_of(address), "it would answer everybody", "the host's own private address")
+    answers = any(process["port"] for process in app["processes"])
+    if parsed.is_loopback and edges and answers:
+        why = f"nginx asks from {', '.join(edges)} too"
+        yield Problem("address", value_of(address), why, "the host's own private address, and their networks in from")
+    if sources == "host":
+        return
+    if not isinstance(sources, list) or not sources:
+        yield Problem("from", value_of(sources), "it is no list of networks", '"host" or ["10.0.1.0/24"]')
+        return
+    if parsed.is_loopback:
+        why = "it answers on a loopback address only, so nobody else can connect"
+        yield Problem("from", value_of(sources), why, '"host", or an address that others reach')
+    for number, network in enumerate(sources):
+        try:
+            wide = ipaddress.ip_network(str(network)).prefixlen == 0
+        except ValueError as error:
+            yield Problem(f"from[{number}]", value_of(network), f"it is no network ({error})", '"10.0.1.0/24"')
+            continue
+        if wide:
+            yield Problem(f"from[{number}]", value_of(network), "it is the whole world", '"10.0.1.0/24"')
+
+
+def _port_problems(app: App) -> Iterator[Problem]:
+    first, last = model.ports_of(app["ports"])
+    if not 1024 <= first <= last <= 65535:
+        yield Problem("ports", value_of(app["ports"]), "it is no range of ports from 1024 to 65535", '"8100-8119"')
+        return
+    needed = sum(process["replicas"] for process in app["processes"] if process["port"])
+    if last - first + 1 < 2 * needed:
+        why = f"two releases with {needed} replicas each need {2 * needed} ports"
+        yield Problem("ports", value_of(app["ports"]), why, f'"{first}-{first + 2 * needed - 1}" or more')
+
+
+def _network_problems(app: App) -> Iterator[Problem]:
+    if app["network"] is not None and not NAME.fullmatch(app["network"]):
+        yield Problem("network", value_of(app["network"]), "it is no name for a network", NAME_FORM)
+    if app["subnet"] is not None:
+        try:
+            subnet = ipaddress.ip_network(app["subnet"])
+        except ValueError as error:
+            yield Problem("subnet", value_of(app["subnet"]), f"it is no network ({error})", '"172.30.1.0/24"')
+        else:
+            if not subnet.is_private:
+                yield Problem("subnet", value_of(app["subnet"]), "others in the world have it", '"172.30.1.0/24"')
+    for name, address in app["hosts"].items():
+        try:
+            ipaddress.ip_address(address)
+        except ValueError:
+            yield Problem(f"hosts.{name}", value_of(address), "it is no address", '"172.30.1.1"')
+
+
+def _smoke_problems(one: Mapping[str, Any]) -> Iterator[Problem]:
+    parts = urlsplit(one["url"])
+    if parts.scheme != "https" or not parts.hostname:
+        yield Problem("url", value_of(one["url"]), "visitors come over TLS", "a URL that begins with https://")
+    if one["address"] is not None and not re.fullmatch(r"(\[[0-9a-f:]+\]|[^:]+):\d+", one["address"]):
+        yield Problem("address", value_of(one["address"]), "it is no host with a port", '"127.0.0.1:443"')
 
 
 # --- the environment --------------------------------------------------------------------------------------------------
 
 
-def environment_of(app: App, values: Mapping[str, Any], secrets: Mapping[str, Any]) -> dict[str, str]:
-    """All variables of a process as texts; those of ``values`` and ``secrets`` count more than the application's."""
-    given = {**app["values"], **app["secrets"], **values, **secrets}
-    found = {}
+def _environment_problems(app: App) -> Iterator[Problem]:
+    yield from _twice("env", app["env"], "name")
+    known = {one["name"]: one for one in app["env"]}
+    for number, one in enumerate(app["env"]):
+        yield from (problem.under(f"env[{number}]") for problem in _variable_problems(one))
+    given = {**app["values"], **app["secrets"]}
+    migrated = {**app["migrate"]["values"], **app["migrate"]["secrets"]} if app["migrate"] else {}
     for one in app["env"]:
-        value = given.get(one["name"])
-        if value is None:
-            value = one["default"]
-        if value is not None:
-            found[one["name"]] = text_of(one["type"], value)
-    return found
+        value = given.get(one["name"], one["default"])
+        if one["required"] and value is None and one["name"] not in migrated:
+            group = "secrets" if one["secret"] else "values"
+            told = f": {one['description']}" if one["description"] else ""
+            yield Problem(f"{group}.{one['name']}", "missing", f"the application needs it{told}", _form(one))
+    yield from _value_problems("values", app["values"], known)
+    yield from _value_problems("secrets", app["secrets"], known)
+    for number, process in enumerate(app["processes"]):
+        yield from _value_problems(f"processes[{number}].values", process["values"], known)
+    if app["migrate"]:
+        yield from _value_problems("migrate.values", app["migrate"]["values"], known)
+        yield from _value_problems("migrate.secrets", app["migrate"]["secrets"], known)
 
 
-def text_of(kind: str, value: Any) -> str:
-    """A value as a program reads it from its environment."""
-    if kind == "json":
-        return value if isinstance(value, str) else json.dumps(value, sort_keys=True)
-    if kind == "list" and isinstance(value, (list, tuple)):
-        return ",".join(map(str, value))
-    return str(value).lower() if isinstance(value, bool) else str(value)
+def _variable_problems(one: Mapping[str, Any]) -> Iterator[Problem]:
+    if not VARIABLE.fullmatch(one["name"]):
+        yield Problem("name", value_of(one["name"]), "it is no name of a variable", "DATABASE_URL")
+    if one["secret"] and one["default"] is not None:
+        yield Problem("default", value_of(one["default"], secret=True), "everybody would know the secret", "no default")
+    if one["pattern"] is not None:
+        try:
+            re.compile(one["pattern"])
+        except re.error as error:
+            yield Problem("pattern", value_of(one["pattern"]), f"it is no regular expression ({error})", '"[a-z]+"')
+            return
+    if one["default"] is not None and not one["secret"]:
+        yield from _misfits("default", one, one["default"])
 
 
-def example(app: App) -> str:
-    """A file ``.env.example``: every variable with what it is for; secrets and what has no default stay empty."""
-    lines = []
-    for one in app["env"]:
-        told = [one["description"].strip().rstrip(".")] if one["description"] else []
-        told += [one["type"], "required" if one["required"] and one["default"] is None else "optional"]
-        told += ["secret"] if one["secret"] else []
-        told += [f"as {one['pattern']}"] if one["pattern"] else []
-        value = "" if one["default"] is None or one["secret"] else text_of(one["type"], one["default"])
-        lines.append(f"# {', '.join(told)}\n{one['name']}={value}\n")
-    return "\n".join(lines)
+def _value_problems(group: str, values: Mapping[str, Any], known: Mapping[str, Mapping[str, Any]]) -> Iterator[Problem]:
+    hidden = group.endswith("secrets")
+    for name, value in values.items():
+        setting, shown = f"{group}.{name}", value_of(value, secret=hidden)
+        one = known.get(name)
+        if one is None:
+            yield Problem(setting, shown, "env has no variable of this name", f"one of {', '.join(sorted(known))}")
+        elif one["secret"] and not hidden:
+            yield Problem(setting, value_of(value, secret=True), "it is a secret", "it below secrets, in a vault file")
+        elif hidden and not one["secret"]:
+            yield Problem(setting, shown, "env does not say that it is a secret", "it below values, or secret: true")
+        else:
+            yield from _misfits(setting, one, value)
 
 
-# --- images -----------------------------------------------------------------------------------------------------------
+def _misfits(setting: str, one: Mapping[str, Any], value: Any) -> Iterator[Problem]:
+    """Why a value is none for a variable."""
+    shown, text = value_of(value, secret=one["secret"]), model.text_of(one["type"], value)
+    pattern, form = TYPES.get(one["type"], (None, ""))
+    if "\n" in text or "\0" in text:
+        yield Problem(setting, shown, "a container's environment has one line for each variable", "it as base64")
+    elif pattern and not pattern.fullmatch(text):
+        yield Problem(setting, shown, f"it is no {one['type']}", form)
+    elif one["type"] == "json" and not _is_json(text):
+        yield Problem(setting, shown, "it is no JSON", '{"a": 1}')
+    elif one["pattern"] is not None and _compiles(one["pattern"]) and not re.fullmatch(one["pattern"], text):
+        yield Problem(setting, shown, f"it does not fit the pattern {one['pattern']}", "one that does")
+    elif not one["secret"] and isinstance(value, str) and re.fullmatch(r"(?i)change.?me|todo|fixme|<[^>]*>", value):
+        yield Problem(setting, shown, "it is a placeholder", "the value that is meant")
 
 
-def image_of(image: Mapping[str, Any]) -> dict[str, str]:
-    """What makes an image this one: its digest in the registry, its own id, or the digest of what it is built of."""
-    if image["reference"]:
-        found = DIGEST.fullmatch(image["reference"])
-        if found is None:
-            raise ValueError(f"{image['reference']} has no digest")
-        return {"identity": found[1], "source": "registry", "reference": image["reference"]}
-    if image["archive"]:
-        path = Path(image["archive"])
-        about = path.stat()
-        identity = archived(path, about.st_mtime_ns, about.st_size)
-        return {"identity": identity, "source": "archive", "reference": str(path)}
-    return {"identity": f"build:{digest_of(Path(image['build']))}", "source": "build", "reference": image["build"]}
-
-
-@lru_cache(maxsize=64)
-def archived(path: Path, _changed: int, _size: int) -> str:
-    """The id of the one image in an archive of ``docker save`` (its manifest.json). Raises ValueError for another."""
+def _compiles(pattern: str) -> bool:
     try:
-        with tarfile.open(path) as archive:
-            manifest = archive.extractfile("manifest.json")
-            rows = json.load(manifest) if manifest else []
-    except (tarfile.TarError, KeyError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is no archive as `docker save` makes it ({error})") from error
-    if len(rows) != 1:
-        raise ValueError(f"{path} holds {len(rows)} images, not one")
-    # Either blobs/sha256/DIGEST or DIGEST.json.
-    return "sha256:" + str(rows[0]["Config"]).rpartition("/")[2].removesuffix(".json")
+        re.compile(pattern)
+    except re.error:
+        return False
+    return True
 
 
-def context_files(folder: Path) -> list[Path]:
-    """What a build gets of a folder, in a stable order."""
-    found = (path for path in folder.rglob("*") if not NOT_SENT & set(path.relative_to(folder).parts))
-    return sorted(path for path in found if path.is_file() or path.is_symlink())
+def _is_json(text: str) -> bool:
+    try:
+        json.loads(text)
+    except ValueError:
+        return False
+    return True
 
 
-def digest_of(folder: Path) -> str:
-    """A SHA-256 over the names, contents and rights to execute of all files a build gets."""
-    digest = hashlib.sha256()
-    for path in context_files(folder):
-        content = str(path.readlink()).encode() if path.is_symlink() else path.read_bytes()
-        kind = "link" if path.is_symlink() else "program" if path.stat().st_mode & 0o100 else "file"
-        digest.update(f"{path.relative_to(folder)}\0{kind}\0{len(content)}\0".encode())
-        digest.update(content)
-    return digest.hexdigest()
+def _form(one: Mapping[str, Any]) -> str:
+    if one["secret"]:
+        return secret.FORM
+    return TYPES[one["type"]][1] if one["type"] in TYPES else "its value"
 
 
-def write_context(folder: Path, archive: Path) -> None:
-    """A tar file of what a build gets."""
-    with tarfile.open(archive, "w") as file:
-        for path in context_files(folder):
-            file.add(path, str(path.relative_to(folder)), recursive=False)
-
-
-# --- what others need to know -----------------------------------------------------------------------------------------
-
-
-def ports_of(text: str) -> tuple[int, int]:
-    """``8100-8119`` as the first and the last port; (0, -1) for what is none."""
-    first, _dash, last = text.partition("-")
-    return (int(first), int(last or first)) if first.isdigit() and (last or first).isdigit() else (0, -1)
-
-
-def scheduled(settings: Settings) -> list[dict[str, str]]:
-    """What runs at its time: ``{unit, application, process, schedule}`` of each."""
-    return [
-        {
-            "unit": f"{app['name']}-{process['name']}",
-            "application": app["name"],
-            "process": process["name"],
-            "schedule": process["schedule"],
-        }
-        for app in settings["app_applications"]
-        for process in app["processes"]
-        if process["schedule"]
-    ]
-
-
-def exports(settings: Settings, host: str) -> dict[str, list[dict[str, Any]]]:
-    """What others need to know of the applications of a host."""
-    apps = settings["app_applications"]
-    volumes = {v["source"] for app in apps for one in app["processes"] for v in one["volumes"] if not v["read_only"]}
-    return {
-        "listens": list(listens(settings)),
-        "connections": list(connections(settings, host)),
-        "health": [{"name": f"application {app['name']}", "units": ["docker.service"]} for app in apps],
-        "logs": [{"job": app["name"], "application": app["name"]} for app in apps],
-        "memory": list(memory(settings)),
-        "backup": [{"path": one} if one.startswith("/") else {"volume": one} for one in sorted(volumes)],
-    }
-
-
-def memory(settings: Settings) -> Iterator[dict[str, Any]]:
-    """The most memory that containers may take, while one release takes the place of another."""
-    for number, app in enumerate(settings["app_applications"]):
-        for index, process in enumerate(app["processes"]):
-            replicas = 1 if process["schedule"] or process["single"] else 2 * process["replicas"]
-            yield {
-                "setting": f"app_applications[{number}].processes[{index}].memory",
-                "bytes": replicas * bytes_of(process["memory"]),
-                "what": f"{replicas} x {process['memory']} of {app['name']} {process['name']}",
-            }
-
-
-def bytes_of(text: str) -> int:
-    """``512m`` as a number of bytes, as Docker reads it; 0 for what is none."""
-    found = MEMORY.fullmatch(text)
-    return int(found[1]) * MULTIPLES[found[2]] if found else 0
-
-
-def listens(settings: Settings) -> Iterator[dict[str, Any]]:
-    """The ports that containers publish."""
-    for number, app in enumerate(settings["app_applications"]):
-        if any(process["port"] for process in app["processes"]):
-            yield {
-                "port": app["ports"],
-                "address": app["address"],
-                "from": app["from"],
-                "published": True,
-                "setting": f"app_applications[{number}].ports",
-            }
-
-
-def connections(settings: Settings, host: str) -> Iterator[dict[str, Any]]:
-    """The connections to databases that the applications of this host may open, twice those of the replicas.
-
-    While a release takes the place of another, both have theirs.
-    """
-    for app in settings["app_applications"]:
-        for process in app["processes"]:
-            for one in process["connections"]:
-                replicas = 1 if process["schedule"] or process["single"] else 2 * process["replicas"]
-                yield {
-                    "host": one["host"],
-                    "who": f"{app['name']} {process['name']} on {host}{'' if replicas == 1 else ', two releases'}",
-                    "replicas": replicas,
-                    **{key: one[key] for key in ("processes", "pools", "limit")},
-                }
-
-
-# --- visitors ---------------------------------------------------------------------------------------------------------
-
-APPLICATIONS = "/etc/nginx/applications"  # where the nginx role's sites look for who answers
-TOKEN_HEADER = "X-Production-Candidate"
-
-
-def switch(
-    app: App,
-    host: str,
-    addresses: Mapping[str, Mapping[str, list[str]]],
-    slot: str,
-    *,
-    tried: str = "",
-    token: str = "",
-    asks: bool = False,
-    patience: int = 60,
-) -> dict[str, Any]:
-    """What nginx is told of an application that answers on a host: ``{directories, files, probe}`` for service_config.
-
-    addresses: ``{process: {slot: [address:port, ...]}}``. slot: the one that visitors are sent to; "" before the first.
-    tried: a slot that only who sends the ``token`` reaches. asks: whether the application has to answer now.
-    patience: seconds that connections with nginx may take to end where addresses are new to it.
-    """
-    directories, files = [], []
-    for process, slots in addresses.items():
-        folder = f"{APPLICATIONS}/{app['name']}.{process}.{host}"
-        directories.append({"path": folder, "group": "www-data", "mode": "0750", "prune": True})
-        for name, servers in slots.items():
-            # To leave out the only one that can answer would help nobody.
-            always = " max_fails=0" if len(servers) == 1 else ""
-            lines = "".join(f"server {address}{always};\n" for address in servers)
-            files.append({"dest": f"{folder}/{name}.servers", "content": lines})
-        # nginx looks for these with each request, so they need no reload, which would close connections.
-        flags = {f"{folder}/b.on": slot == "b"}
-        if token:
-            flags[f"{folder}/{tried or slot}.{token}"] = bool(tried)
-        files += [
-            {"dest": path, "on_change": "nothing", **({"content": ""} if there else {"state": "absent"})}
-            for path, there in flags.items()
-        ]
-    known = [file["dest"] for file in files if file["dest"].endswith(".servers")]
-    # A process of nginx that has read other addresses would ask there.
-    probes = [{"unit": "nginx.service", "newer": path, "timeout": patience} for path in known]
-    return {"directories": directories, "files": files, "probe": probes + (smoke(app, tried and token) if asks else [])}
-
-
-def smoke(app: App, token: str) -> list[dict[str, Any]]:
-    """The requests that a release has to answer through nginx, as probes on nginx's host."""
-    found = []
-    for one in app["smoke"]:
-        parts = urlsplit(one["url"])
-        port = parts.port or (443 if parts.scheme == "https" else 80)
-        found.append(
-            {
-                "http": one["url"],
-                "address": one["address"] or f"127.0.0.1:{port}",
-                "headers": {TOKEN_HEADER: token} if token else {},
-                "expects": one["headers"],
-                **{key: one[key] for key in ("status", "body", "trusted")},
-            }
-        )
-    return found
+def _migrate_problems(migrate: Mapping[str, Any]) -> Iterator[Problem]:
+    if not migrate["command"]:
+        yield Problem("migrate.command", "[]", "it would do nothing", 'a command such as ["npm", "run", "migrate"]')
+    yield from _at_least(1, "migrate.timeout", migrate["timeout"])

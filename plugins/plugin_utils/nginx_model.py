@@ -17,7 +17,7 @@ Site = Mapping[str, Any]
 
 CERTIFICATES = "/etc/nginx/certificates"
 CONTENT = "/var/www"
-APPLICATIONS = "/etc/nginx/applications"  # what deployments say; plugin_utils/app.py writes there
+APPLICATIONS = "/etc/nginx/applications"  # what deployments say; plugin_utils/app_model.py writes there
 REPORT_PATH = "/.well-known/csp-report"
 REPORT_GROUP = "csp"
 HTML = {".htm", ".html", ".shtml"}  # what nginx's mime.types calls text/html
