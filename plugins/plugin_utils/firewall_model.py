@@ -64,7 +64,7 @@ def model(settings: Settings) -> dict[str, Any]:
         "dhcp": settings["firewall_dhcp"],
         "log_limit": limit(log["rate"], log["burst"]) if log["enabled"] else "",
         "input": list(_input(settings)),
-        "published": [r for n, one in _numbered(settings, "firewall_published") for r in _published(n, one)],
+        "published": list(_published(settings)),
         "forward": [r for n, one in _numbered(settings, "firewall_forward") for r in _forward(n, one, bridges)],
         "output": None if egress is None else [r for n, one in enumerate(egress) for r in _output(n, one)],
         "bridges": bridges,
@@ -211,12 +211,16 @@ def _reached(one: Declared) -> Iterator[str]:
         yield from addressed(networks(one.sources, 4 if one.address == "0.0.0.0" else 6), None)
 
 
-def _published(number: int, one: Entry) -> Iterator[str]:
+def _published(settings: Settings) -> Iterator[str]:
     """The port is that which was asked for: Docker has written the container's into the packet by now."""
-    comment = one["comment"] or f"firewall_published[{number}]"
-    for where in addressed(sources_of(one["from"]), None):
-        asked = f"meta l4proto {PROTOCOLS[one['protocol']]} ct original proto-dst {one['port']}"
-        yield rule(where, asked, comment=comment)
+    containers = [one for one in settings["firewall_listens"] if one["published"] and _opens(_listening(one))]
+    told = [(one["setting"], one) for one in containers]
+    for number, one in _numbered(settings, "firewall_published"):
+        told.append((one["comment"] or f"firewall_published[{number}]", one))
+    for comment, one in told:
+        for where in addressed(sources_of(one["from"]), None):
+            asked = f"meta l4proto {PROTOCOLS[one['protocol']]} ct original proto-dst {one['port']}"
+            yield rule(where, asked, comment=comment)
 
 
 def _forward(number: int, one: Entry, bridges: str) -> Iterator[str]:
