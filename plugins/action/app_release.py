@@ -25,7 +25,7 @@ class ActionModule(ActionBase):
         args["applications"], args["environments"] = apart(args["applications"])
         folder = ""
         if args.get("state") == "prepared" and not self._task.check_mode:
-            image = args.get("image") or args["applications"][0]["image"]
+            image = (args.get("meant") or args["applications"][0])["image"]
             if image["source"] != "registry" and args.get("send", True):
                 folder = self._make_tmp_path()
                 args["image_file"] = self._send(image, folder)

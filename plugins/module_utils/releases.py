@@ -80,7 +80,8 @@ class Process:
 class Application:
     """All that makes one application on this host. ``ports`` are the first and the last that its replicas may take.
 
-    ``variant`` is part of what makes a release: another one starts everything anew.
+    ``variant`` is part of what makes a release: another one starts everything anew. ``scale`` is how many replicas
+    somebody asked for by hand: ``{process: {"replicas": n, "instead_of": what the settings said then}}``.
     """
 
     name: str
@@ -94,12 +95,13 @@ class Application:
     ready_timeout: float = 60
     drain_timeout: float = 30
     variant: str = ""
+    scale: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
     @property
     def release(self) -> str:
         """A name for exactly this image with exactly these settings."""
         told = {**asdict(self), "image": self.image.identity}
-        for key in ("keep", "ready_timeout", "drain_timeout", "ports"):
+        for key in ("keep", "ready_timeout", "drain_timeout", "ports", "scale"):
             del told[key]
         return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:ID_LENGTH]
 
@@ -291,12 +293,24 @@ class Plan:
     unsettled: bool = False
 
 
-def wanted(application: Application, memory: Memory, *, force: bool = False, back: bool = False) -> Application:
-    """The application with the image that is meant: another one than its settings say where a release was taken back.
+def wanted(
+    application: Application,
+    memory: Memory,
+    *,
+    force: bool = False,
+    back: bool = False,
+    variant: str = "",
+    scale: Mapping[str, int] | None = None,
+) -> Application:
+    """The application as it is meant: with what was decided on this host besides its settings.
 
-    back:  the image of the release before the present one. Raises TransactionError where there is none.
-    force: also an image that was taken back.
+    back:    the image of the release before the present one. Raises TransactionError where there is none.
+    force:   also an image that was taken back.
+    variant: another one than before starts everything anew.
+    scale:   how many replicas of a process there are to be, until the settings say another number than now.
     """
+    application = _scaled(application, memory.current.get("scale") or {}, scale or {})
+    application = replace(application, variant=variant or memory.current.get("variant", ""))
     current = memory.current.get("image")
     if back:
         former = (one["image"] for one in memory.releases if one["outcome"] == "served")
@@ -307,6 +321,35 @@ def wanted(application: Application, memory: Memory, *, force: bool = False, bac
     if current and not force and memory.state.get("held") == application.image.identity:
         return replace(application, image=Image(**current))
     return application
+
+
+def _scaled(application: Application, known: Mapping[str, Mapping[str, int]], asked: Mapping[str, int]) -> Application:
+    declared = {one.name: one.replicas for one in application.services}
+    if unknown := sorted(set(asked) - set(declared)):
+        raise TransactionError(f"{application.name} has no process {', '.join(unknown)} that runs all the time")
+    scale = {name: one for name, one in known.items() if declared.get(name) == one["instead_of"]}
+    scale |= {name: {"replicas": count, "instead_of": declared[name]} for name, count in asked.items()}
+    scale = {name: one for name, one in scale.items() if one["replicas"] != one["instead_of"]}
+    processes = tuple(
+        replace(one, replicas=scale[one.name]["replicas"]) if one.name in scale else one
+        for one in application.processes
+    )
+    found = replace(application, processes=processes, scale=scale)
+    first, last = found.ports
+    needed = sum(one.replicas for one in found.services if one.port)
+    if 2 * needed > last - first + 1:
+        raise TransactionError(
+            f"{application.name}: two releases of {needed} replicas need more ports than {first}-{last}"
+        )
+    return found
+
+
+def addresses(application: Application, memory: Memory, slot: str) -> dict[str, dict[str, list[str]]]:
+    """What nginx is told while a release is in ``slot``: its addresses there, and in the other one those of before."""
+    told: Mapping[str, Mapping[str, list[str]]] = memory.current.get("addresses") or {}
+    if memory.current.get("release") == application.release and told.keys() == application.addresses.keys():
+        return {name: {key: list(servers) for key, servers in slots.items()} for name, slots in told.items()}
+    return {name: {**slots, **told.get(name, {}), slot: slots[slot]} for name, slots in application.addresses.items()}
 
 
 def plan(application: Application, memory: Memory, engine: Engine, *, migrates: bool = True) -> Plan:
@@ -540,7 +583,9 @@ def _current(application: Application, planned: Plan, memory: Memory) -> dict[st
         "image": asdict(application.image),
         "tag": application.tag,
         "network": application.network,
-        "addresses": application.addresses,
+        "addresses": addresses(application, memory, planned.slot),
+        "variant": application.variant,
+        "scale": {name: dict(one) for name, one in application.scale.items()},
         "scheduled": {
             process.name: {"options": list(process.options), "command": list(process.command)}
             for process in application.processes

@@ -28,9 +28,18 @@ options:
     type: list
     elements: dict
     required: true
-  image:
-    description: The image that is meant, as V(planned) has said, in place of the application's own.
+  meant:
+    description: What is meant besides the application's settings, as V(planned) has said.
     type: dict
+  restart:
+    description: An application whose release is to be started anew.
+    type: str
+    default: ""
+  scale:
+    description: How many replicas there are to be, as C({application: {process: number}}), until the settings say
+      another number than now.
+    type: dict
+    default: {}
   force:
     description: Also an image that was rolled back.
     type: bool
@@ -93,7 +102,10 @@ plans:
   sample:
     - name: shop
       release: 5d1f0c7a9b3e
-      image: {identity: "sha256:...", source: registry, reference: "registry.example.net/shop@sha256:..."}
+      meant:
+        image: {identity: "sha256:...", source: registry, reference: "registry.example.net/shop@sha256:..."}
+        variant: ""
+        scale: {}
       steps: [migrate the database, start web 1, send visitors to release 5d1f0c7a9b3e]
       changed: true
       migrates: true
@@ -117,7 +129,8 @@ token:
 import base64
 import json
 import secrets
-from dataclasses import asdict
+import time
+from dataclasses import asdict, replace
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
@@ -135,20 +148,18 @@ from ansible_collections.fushuma.production.plugins.module_utils.releases import
 STATES = ["planned", "settled", "prepared", "committed", "withdrawn"]
 
 
-def application_from(
-    told: dict[str, Any], image: dict[str, Any] | None, environments: dict[str, dict[str, str]]
-) -> Application:
+def application_from(told: dict[str, Any], environments: dict[str, dict[str, str]]) -> Application:
     """The application as the controller describes it. Raises TypeError for what is none."""
-    return Application(
-        **{
-            **told,
-            "image": Image(**(image or told["image"])),
-            "processes": [
-                Process(**{**one, "environment": environments.get(one["name"], {})}) for one in told["processes"]
-            ],
-            "ports": tuple(told["ports"]),
-        }
-    )
+    processes = [Process(**{**one, "environment": environments.get(one["name"], {})}) for one in told["processes"]]
+    image = Image(**told["image"])
+    return Application(**{**told, "image": image, "processes": processes, "ports": tuple(told["ports"])})
+
+
+def as_meant(application: Application, meant: dict[str, Any]) -> Application:
+    """The application with what its plan said of it."""
+    counts = {name: one["replicas"] for name, one in meant["scale"].items()}
+    processes = [replace(one, replicas=counts.get(one.name, one.replicas)) for one in application.processes]
+    return replace(application, **{**meant, "image": Image(**meant["image"]), "processes": processes})
 
 
 def as_result(plan: Plan, memory: Memory) -> dict[str, Any]:
@@ -156,7 +167,7 @@ def as_result(plan: Plan, memory: Memory) -> dict[str, Any]:
     return {
         "name": application.name,
         "release": application.release,
-        "image": asdict(application.image),
+        "meant": {"image": asdict(application.image), "variant": application.variant, "scale": application.scale},
         "steps": list(plan.steps),
         "changed": bool(plan.steps),
         "migrates": plan.migrates,
@@ -164,7 +175,7 @@ def as_result(plan: Plan, memory: Memory) -> dict[str, Any]:
         "slot": plan.slot,
         "current": memory.slot,
         "unsettled": plan.unsettled,
-        "addresses": application.addresses,
+        "addresses": releases.addresses(application, memory, plan.slot),
     }
 
 
@@ -173,7 +184,9 @@ def main() -> None:
         argument_spec={
             "state": {"type": "str", "choices": STATES, "required": True},
             "applications": {"type": "list", "elements": "dict", "required": True},
-            "image": {"type": "dict"},
+            "meant": {"type": "dict"},
+            "restart": {"type": "str", "default": ""},
+            "scale": {"type": "dict", "default": {}},
             "force": {"type": "bool", "default": False},
             "back": {"type": "bool", "default": False},
             "migrates": {"type": "bool", "default": True},
@@ -188,13 +201,12 @@ def main() -> None:
     params = module.params
     try:
         environments = json.loads(base64.b64decode(params["environments"]) or "{}")
-        applications = [
-            application_from(one, params["image"], environments.get(one["name"], {})) for one in params["applications"]
-        ]
+        applications = [application_from(one, environments.get(one["name"], {})) for one in params["applications"]]
         if params["state"] == "planned" or module.check_mode:
             result = planned(applications, params, check=module.check_mode, diff=module._diff)
         else:
             (application,) = applications
+            application = as_meant(application, params["meant"]) if params["meant"] else application
             with Store(f"release-{application.name}").locked():
                 result = carried_out(application, params)
     except (TransactionError, OSError) as error:
@@ -215,7 +227,14 @@ def planned(applications: list[Application], params: dict[str, Any], *, check: b
     found, diffs = [], []
     for told in applications:
         memory = Memory(told.name)
-        meant = releases.wanted(told, memory, force=params["force"], back=params["back"])
+        meant = releases.wanted(
+            told,
+            memory,
+            force=params["force"],
+            back=params["back"],
+            variant=time.strftime("%Y%m%dT%H%M%SZ", time.gmtime()) if params["restart"] == told.name else "",
+            scale={name: int(count) for name, count in params["scale"].get(told.name, {}).items()},
+        )
         plan = releases.plan(meant, memory, engine, migrates=params["migrates"] and not params["back"])
         found.append({**as_result(plan, memory), "held": meant.image != told.image and not params["back"]})
         if diff and plan.steps:

@@ -48,7 +48,7 @@ def _application(app: App) -> dict[str, Any]:
         "subnet": app["subnet"] or "",
         "address": app["address"].strip("[]"),
         "ports": [first, last],
-        **{key: app[key] for key in ("keep", "ready_timeout", "drain_timeout", "variant")},
+        **{key: app[key] for key in ("keep", "ready_timeout", "drain_timeout")},
     }
 
 

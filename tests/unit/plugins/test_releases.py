@@ -131,6 +131,7 @@ def image(name: str, source: str = "registry") -> Image:
 
 
 def shop(name: str = "1", processes: Sequence[Process] = (WEB, WORKER), **more: object) -> Application:
+    processes = tuple(processes)
     told = {"network": "shop", "ports": (8100, 8109), "ready_timeout": 0.0, "drain_timeout": 0.3, **more}
     return Application("shop", image(name), processes, **told)  # type: ignore[arg-type]
 
@@ -322,7 +323,7 @@ def test_back_is_the_release_before_and_stays_until_another_image_is_named(memor
     deploy(back, memory, engine, migrates=False, back=True)
     assert wanted(shop("2"), memory) == shop("1"), "no run deploys again what was taken back"
     # Other settings are brought to the present image, and the other one is still held.
-    changed = wanted(shop("2", variant="x"), memory)
+    changed = wanted(shop("2", address="10.0.0.1"), memory)
     assert changed.image == image("1")
     deploy(changed, memory, engine)
     assert wanted(shop("2"), memory).image == image("1")
@@ -346,6 +347,43 @@ def test_a_release_that_failed_is_none_to_go_back_to(memory: Memory, engine: Eng
         prepare(shop("2"), memory, engine)
     deploy(shop("3"), memory, engine)
     assert wanted(shop("3"), memory, back=True) == shop("1")
+
+
+# --- by hand ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_restart_is_another_release_once(memory: Memory, engine: Engine) -> None:
+    deploy(shop(), memory, engine)
+    anew = wanted(shop(), memory, variant="now")
+    assert anew.release != shop().release
+    deploy(anew, memory, engine)
+    assert plan(wanted(shop(), memory), memory, engine).steps == []
+
+
+def test_a_number_of_replicas_asked_for_holds_until_the_settings_say_another(memory: Memory, engine: Engine) -> None:
+    deploy(shop(), memory, engine)
+    more = wanted(shop(), memory, scale={"web": 4})
+    deploy(more, memory, engine)
+    assert len(running(engine)) == 5
+    assert plan(wanted(shop(), memory), memory, engine).steps == []
+    fewer = shop(processes=[replace(WEB, replicas=3), WORKER])
+    assert wanted(fewer, memory) == fewer
+    assert wanted(shop(), memory, scale={"web": 2}) == shop()
+    with pytest.raises(TransactionError, match="need more ports than 8100-8109"):
+        wanted(shop(), memory, scale={"web": 6})
+    with pytest.raises(TransactionError, match="no process job"):
+        wanted(shop(), memory, scale={"job": 6})
+
+
+def test_nginx_keeps_the_addresses_of_the_release_that_answers(memory: Memory, engine: Engine) -> None:
+    api = Process("api", port=4000)
+    deploy(shop(processes=[WEB, api]), memory, engine)
+    wider = shop(processes=[replace(WEB, replicas=3), api])
+    prepare(wider, memory, engine)
+    told = releases.addresses(wider, memory, "b")
+    assert told["api"] == {"a": ["127.0.0.1:8102"], "b": ["127.0.0.1:8108"]}
+    commit(wider, memory, engine)
+    assert releases.addresses(wider, memory, "b") == told, "what runs is told the same again"
 
 
 # --- failures ---------------------------------------------------------------------------------------------------------
