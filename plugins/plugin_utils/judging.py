@@ -19,6 +19,7 @@ from ansible.errors import AnsibleError
 from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar
 from ansible_collections.fushuma.production.plugins.plugin_utils import (
+    docker,
     firewall,
     hardening,
     nginx,
@@ -35,6 +36,7 @@ Judge = Callable[[Mapping[str, Any]], list[Problem]]
 
 # Each role's own judge: settings with all defaults filled in -> what cannot work.
 JUDGES: Mapping[str, Judge] = {
+    "docker": docker.problems,
     "firewall": firewall.problems,
     "hardening": hardening.problems,
     "nginx": nginx.problems,
