@@ -66,7 +66,6 @@ def converged(base: Service, wanted: Wanted, store: Callable[[str], Store], *, c
         idle=[] if wanted.prune else [PRUNE_TIMER],
         judges=[Judgement(wanted.operators)],
         probes=[ANSWERS],
-        on_change="restart",
     )
     main, outcomes = store("docker"), []
     config = next((file for file in service.files if file.dest == CONFIG), None)
@@ -97,8 +96,8 @@ def refuse_rivals(names: Sequence[str]) -> None:
     there = [name for name in names if name not in gone]
     if there:
         raise TransactionError(
-            f"docker: this host has {' and '.join(there)}, of another source of Docker than docker_source says. Nothing "
-            "was changed. Set docker_source to the one that is installed; or, to change it, stop the containers and run "
+            f"docker: this host has {' and '.join(there)}, of another source than docker_source says. Nothing "
+            "was changed. Set docker_source to what is installed; or, to change it, stop the containers and run "
             f"`apt-get remove {' '.join(there)}`. What is in {DATA_ROOT} stays."
         )
 

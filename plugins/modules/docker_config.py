@@ -61,6 +61,7 @@ EXAMPLES = r"""
       - dest: /etc/docker/daemon.json
         content: '{"live-restore": true, "userland-proxy": false}'
         merge_json: 1
+        on_change: restart
         reload_keys: [live-restore]
     prune: false
 """
