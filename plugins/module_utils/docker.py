@@ -8,6 +8,7 @@ configuration, then its group its members. What must not be is said before the f
 
 from __future__ import annotations
 
+import json
 import pwd
 import re
 import shutil
@@ -33,6 +34,8 @@ CONFIG = "/etc/docker/daemon.json"
 DATA_ROOT = "/var/lib/docker"
 UNIT, PRUNE_TIMER = "docker.service", "docker-prune.timer"
 GROUP = "docker"
+# Settings of Docker's own bridge, and under which name the bridge itself has them.
+BRIDGE = {"icc": "com.docker.network.bridge.enable_icc", "ip": "com.docker.network.bridge.host_binding_ipv4"}
 GROUP_FILES = ("/etc/group", "/etc/gshadow")
 PROGRAMS = "/usr/sbin:/usr/bin"  # Debian has its dockerd in the first, Docker in the second
 ANSWERS = Probe(exec=["docker", "version", "--format", "{{.Server.Version}}"])
@@ -136,14 +139,16 @@ class Judgement:
         if after is None:
             return
         before, data = merging.parsed(snapshot(CONFIG).data), merging.parsed(after.data)
-        yield from hidden_data(before, data)
+        hidden = list(hidden_data(before, data))
+        yield from hidden
         swarm = Path(str(data.get("data-root") or DATA_ROOT), "swarm", "docker-state.json")
         if data.get("live-restore") and swarm.exists():
             yield (
                 "This host is part of a swarm, whose daemons cannot leave their containers running. Set live_restore: "
                 "false in docker_hardening, or have the host leave the swarm."
             )
-        yield from objections(after.data)
+        if not hidden:
+            yield from objections(data)
 
 
 def unknown(operators: Iterable[str]) -> Iterator[str]:
@@ -190,37 +195,61 @@ def holds(folder: Path) -> list[str]:
     return [kind for kind, pattern in patterns.items() if any(folder.glob(pattern))]
 
 
-def objections(config: bytes) -> Iterator[str]:
-    """What the host's own dockerd says against a configuration."""
+def objections(config: merging.Object) -> Iterator[str]:
+    """What the host's own dockerd says against a configuration.
+
+    Whose ids stand for users it does not see: to judge that, dockerd would make its own user for them.
+    """
     program = shutil.which("dockerd", path=PROGRAMS)
     if not program:
         return
     with tempfile.TemporaryDirectory(prefix="docker-judge-") as name:
         path = Path(name, "daemon.json")
-        path.write_bytes(config)
+        harmless = {key: value for key, value in config.items() if key != "userns-remap"}
+        path.write_bytes(merging.written(harmless))
         judged = run([program, "--validate", "--config-file", str(path)])
         objection = judged.output if judged.code else ""
         if "unknown flag: --validate" in objection:
-            objection = _said_in_vain(program, Path(name), config)
+            objection = _said_in_vain(program, Path(name), harmless)
     if objection:
         yield f"dockerd refuses {CONFIG}: {objection.splitlines()[-1].replace(str(path), CONFIG)}."
 
 
-def _said_in_vain(program: str, folder: Path, config: bytes) -> str:
+def _said_in_vain(program: str, folder: Path, config: merging.Object) -> str:
     """The objection of a dockerd without ``--validate`` (before 23): it never starts, for it finds another running.
 
     It reads its whole configuration before it looks whether the process of its pid file, here the first of all, runs.
     Places are taken out of the copy, for they would be made; what it mounts goes with its namespace.
     """
-    places = ("data-root", "exec-root", "pidfile", "userns-remap")
+    places = ("data-root", "exec-root", "pidfile")
     path, pid = folder / "daemon.json", folder / "pid"
-    path.write_bytes(
-        merging.written({key: value for key, value in merging.parsed(config).items() if key not in places})
-    )
+    path.write_bytes(merging.written({key: value for key, value in config.items() if key not in places}))
     pid.write_text("1", "ascii")
     elsewhere = ["--data-root", str(folder / "data"), "--exec-root", str(folder / "exec")]
     judged = run(["unshare", "--mount", program, "--config-file", str(path), "--pidfile", str(pid), *elsewhere])
     return "" if f"delete {pid}" in judged.output else judged.output
+
+
+def waiting() -> list[str]:
+    """What the daemon has not taken up, though it was restarted: its own bridge stays while a container runs on it."""
+    config = merging.parsed(snapshot(CONFIG).data)
+    asked = run(["docker", "network", "inspect", "bridge", "--format", "{{json .Options}}"])
+    try:
+        options = json.loads(asked.output)
+    except ValueError:
+        return []  # there is no daemon (yet), or it has no such bridge
+    late = [key for key, option in BRIDGE.items() if key in config and options.get(option) != json_word(config[key])]
+    if not late:
+        return []
+    return [
+        f"docker: {' and '.join(late)} in {CONFIG} wait until the daemon starts while no container runs, for Docker "
+        "leaves its bridge alone until then. Boot the host, or stop all containers and restart docker.service."
+    ]
+
+
+def json_word(value: object) -> str:
+    """true and false as Docker writes them, everything else as it is."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 # --- who may use it --------------------------------------------------------------------------------------------------

@@ -17,6 +17,7 @@ description:
     refused.
   - Where a daemon runs that would take its containers along when it is restarted, and is to leave them running
     (C(live-restore)), it is told that first, by a reload.
+  - What Docker takes up only when it starts while no container runs is warned of until it has.
 options:
   packages:
     description: Debian packages that are needed.
@@ -131,6 +132,8 @@ def main() -> None:
         module.fail_json(msg=str(error))
     except (ValueError, binascii.Error) as error:
         module.fail_json(msg=f"a mode is not an octal number, or a content not base64: {error}")
+    for note in docker.waiting():
+        module.warn(note)
     module.exit_json(
         changed=outcome.changed,
         packages=outcome.packages,

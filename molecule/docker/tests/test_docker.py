@@ -73,9 +73,14 @@ def container(host: Host) -> Iterator[str]:
 # --- what the converge has brought ------------------------------------------------------------------------------------
 
 
-def test_a_container_that_was_there_has_gone_on(host: Host) -> None:
-    """First in this file: the daemon has been restarted, and nothing else has happened yet."""
-    assert pid(host) == int(host.file("/srv/before").content_string)
+@pytest.fixture(scope="session", autouse=True)
+def converged() -> tuple[dict[str, int], str]:
+    """Before the first test: the process of the container on each host, and what one more run says."""
+    return {name: pid(one) for name, one in all_hosts().items()}, applied().output
+
+
+def test_a_container_that_was_there_has_gone_on(host: Host, converged: tuple[dict[str, int], str]) -> None:
+    assert converged[0][host.backend.host] == int(host.file("/srv/before").content_string)
     assert "live-restore" in host.file("/var/lib/fushuma-production/docker-live-restore.keys").content_string
     assert host.check_output("docker info --format '{{.LoggingDriver}} {{.LiveRestoreEnabled}}'") == "journald true"
 
@@ -102,6 +107,21 @@ def test_logs_are_in_the_journal_and_still_docker_logs(host: Host, container: st
     assert shown == "LogRateLimitBurst=100000"
 
 
+def test_what_waits_for_a_start_without_containers_is_said(converged: tuple[dict[str, int], str]) -> None:
+    said = " ".join(converged[1].split())
+    assert "icc and ip in /etc/docker/daemon.json wait until the daemon starts while no container runs" in said
+
+
+@pytest.fixture
+def alone(host: Host) -> Iterator[None]:
+    """Docker leaves its own bridge as it is while a container runs; without one it is what the settings say."""
+    host.check_output("docker stop --time 0 before")
+    host.check_output("systemctl reset-failed docker.service && systemctl restart docker.service")
+    yield
+    host.check_output("docker start before")
+
+
+@pytest.mark.usefixtures("alone")
 def test_containers_of_the_bridge_do_not_reach_each_other(host: Host) -> None:
     server = "docker run --detach --rm --name server {} small /busybox httpd -f -p 80 -h /"
     ask = "docker run --rm {} small /busybox timeout 3 /busybox wget -q -O /dev/null http://{}/busybox"
@@ -118,6 +138,7 @@ def test_containers_of_the_bridge_do_not_reach_each_other(host: Host) -> None:
         host.check_output("docker network rm own")
 
 
+@pytest.mark.usefixtures("alone")
 def test_what_is_published_listens_on_loopback(host: Host) -> None:
     """On networks as compose files make them too, where the engine can; Debian 12's leaves that to the firewall."""
     host.check_output("docker network create own")
@@ -264,8 +285,8 @@ def test_a_file_that_is_no_json_is_left_alone() -> None:
 
 RIVAL = """\
 mkdir -p /srv/rival/DEBIAN && cd /srv/rival
-printf '%s\\n' 'Package: docker-ce' 'Version: 5:1' 'Architecture: all' 'Maintainer: nobody' 'Description: none' \\
-    >DEBIAN/control
+printf '%s\\n' 'Package: docker-buildx-plugin' 'Version: 5:1' 'Architecture: all' 'Maintainer: nobody' \\
+    'Description: none' >DEBIAN/control
 dpkg-deb --build --root-owner-group . /srv/rival.deb && dpkg --install /srv/rival.deb
 """
 
@@ -279,9 +300,11 @@ def test_packages_of_both_sources_are_refused() -> None:
         said = refusals(applied())
     finally:
         for one in hosts.values():
-            one.check_output("dpkg --purge docker-ce")
+            one.check_output("dpkg --purge docker-buildx-plugin")
     for name, one in hosts.items():
-        assert "this host has docker-ce, of another source than docker_source says. " + UNTOUCHED in said[name]
+        assert (
+            "this host has docker-buildx-plugin, of another source than docker_source says. " + UNTOUCHED in said[name]
+        )
         assert state(one) == before[name]
 
 

@@ -22,6 +22,7 @@ LIVE = {"live-restore": True}
 # A daemon that reads its settings when it is reloaded or restarted, as far as these tests ask about them.
 CLIENT = """\
 [ -e "$0.down" ] && { echo "Cannot connect to the Docker daemon"; exit 1; }
+[ "$1" = network ] && cat "$0.bridge"
 [ "$1" = info ] || exit 0
 grep -qs reload-or-restart "$(dirname "$0")/log" && echo live-restore true || cat "$0.keeps"
 """
@@ -227,6 +228,25 @@ def test_what_is_on_already_hides_nothing(machine: Host) -> None:
     machine.write("data/containers/1/x", "x")
     machine.write("data/999.999/containers/1/x", "x")
     assert run(machine, {"userns-remap": "default", "icc": False}).changed
+
+
+@pytest.mark.parametrize(
+    ("config", "bridge", "late"),
+    [
+        ({"icc": False, "ip": "127.0.0.1"}, {"icc": "true", "ip": "0.0.0.0"}, "icc and ip in"),
+        ({"icc": False, "ip": "127.0.0.1"}, {"icc": "false", "ip": "0.0.0.0"}, "docker: ip in"),
+        ({"icc": False, "ip": "127.0.0.1"}, {"icc": "false", "ip": "127.0.0.1"}, ""),
+        ({}, {"icc": "true", "ip": "0.0.0.0"}, ""),
+        ({"icc": False}, None, ""),
+    ],
+)
+def test_what_waits_for_a_start_without_containers(machine: Host, config: Any, bridge: Any, late: str) -> None:
+    machine.write("etc/docker/daemon.json", json.dumps(config))
+    shown = "Error: No such network: bridge"
+    if bridge is not None:
+        shown = json.dumps({docker.BRIDGE[key]: value for key, value in bridge.items()})
+    (machine.bin / "docker.bridge").write_text(shown)
+    assert [late in note for note in docker.waiting()] == ([True] if late else [])
 
 
 # --- the group --------------------------------------------------------------------------------------------------------
