@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from ansible_collections.fushuma.production.plugins.action import docker_config as action
 from ansible_collections.fushuma.production.plugins.module_utils import docker, packages
 from ansible_collections.fushuma.production.plugins.module_utils.journal import Store, TransactionError
 from ansible_collections.fushuma.production.plugins.module_utils.transaction import File, Outcome, Service
@@ -286,6 +287,7 @@ def test_the_module(machine: Host, capsys: pytest.CaptureFixture[str], monkeypat
     monkeypatch.setattr(module, "Store", store(machine))
     content = base64.b64encode(json.dumps(LIVE).encode()).decode()
     config = {"dest": docker.CONFIG, "content": content, "merge_json": 1, "on_change": "restart"}
+    monkeypatch.setattr(docker, "waiting", lambda: ["icc waits"])
     given: dict[str, Any] = {"files": [config], "operators": ["root"], "prune": False}
     check = run_module(module.main, capsys, check=True, **given)
     result = run_module(module.main, capsys, **given)
@@ -293,8 +295,14 @@ def test_the_module(machine: Host, capsys: pytest.CaptureFixture[str], monkeypat
     assert result["changed"]
     assert result["commands"] == check["commands"]
     assert docker.CONFIG in result["paths"]
+    assert "icc waits" in str(result["warnings"])
     assert result["diff"]
     assert not run_module(module.main, capsys, **given)["changed"]
     assert "no such user" in run_module(module.main, capsys, **{**given, "operators": ["nobody-knows"]})["msg"]
     wrong = run_module(module.main, capsys, files=[{**config, "mode": "rw"}])
     assert "a mode is not an octal number" in wrong["msg"]
+
+
+def test_its_files_are_rendered_as_those_of_every_service() -> None:
+    assert issubclass(action.ActionModule, action.ServiceConfig)
+    assert (action.ActionModule.module, action.ActionModule.service) == ("fushuma.production.docker_config", "docker")
