@@ -124,7 +124,7 @@ def alone(host: Host) -> Iterator[None]:
 @pytest.mark.usefixtures("alone")
 def test_containers_of_the_bridge_do_not_reach_each_other(host: Host) -> None:
     server = "docker run --detach --rm --name server {} small /busybox httpd -f -p 80 -h /"
-    ask = "docker run --rm {} small /busybox timeout 3 /busybox wget -q -O /dev/null http://{}/busybox"
+    ask = "docker run --rm {} small /busybox wget -T 3 -q -O /dev/null http://{}/busybox"
     where = "docker inspect --format '{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}' server"
     host.check_output("docker network create own")
     try:
