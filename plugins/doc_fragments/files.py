@@ -71,6 +71,22 @@ options:
         type: list
         elements: list
         default: []
+      merge_json:
+        description:
+          - Merge the content, a JSON object, into what the host has in the file. With V(1) the keys of the outermost
+            object are merged, each with its whole value; with V(2) those of the objects in it, and so on.
+          - Keys of the content replace the host's of the same name, and the host's other keys stay. Keys that an
+            earlier run brought and this one does not are taken away again, with O(files[].state=absent) all of them.
+            The host remembers which they are. A file in which nothing is left goes.
+          - A file that holds no JSON object is refused before anything is touched.
+        type: int
+        default: 0
+      reload_keys:
+        description: The outermost keys of a merged file that a reload takes up. A change of nothing else is not
+          restarted for.
+        type: list
+        elements: str
+        default: []
       state:
         description: Whether the file shall exist.
         type: str

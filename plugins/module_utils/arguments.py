@@ -23,6 +23,8 @@ FILE_SPEC = {
     "sensitive": {"type": "bool", "default": False},
     "on_change": {"type": "str", "choices": ["reload", "restart", "nothing"]},
     "apply": {"type": "list", "elements": "list", "default": []},
+    "merge_json": {"type": "int", "default": 0},
+    "reload_keys": {"type": "list", "elements": "str", "default": [], "no_log": False},
     "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
     **OWNED,
 }
@@ -55,6 +57,8 @@ def files_from(params: Sequence[Mapping[str, Any]]) -> list[File]:
             on_change=file["on_change"],
             sensitive=file["sensitive"],
             apply=file["apply"],
+            merge_json=file["merge_json"],
+            reload_keys=file["reload_keys"],
         )
         for file in params
     ]

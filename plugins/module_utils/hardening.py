@@ -98,8 +98,9 @@ def _all(items: Sequence[Item], part: str) -> list[Any]:
 def hindrance(needs: Mapping[str, Any]) -> str:
     """Why the host cannot take what has these needs; "" where it can.
 
-    needs: ``paths`` that have to be there, ``none_of`` paths that must not, ``mount`` a folder on which something is
-    mounted, ``capability`` a name of CAPABILITIES; and ``why``, the reason in words.
+    needs: ``paths`` that have to be there, ``none_of`` paths that must not, ``not_for`` what the host is to run and is
+    hindered by it, ``mount`` a folder on which something is mounted, ``capability`` a name of CAPABILITIES; and
+    ``why``, the reason in words.
     """
     lacking = [path for path in needs.get("paths") or [] if not os.path.exists(path)]
     if lacking:
@@ -107,6 +108,8 @@ def hindrance(needs: Mapping[str, Any]) -> str:
     there = [path for path in needs.get("none_of") or [] if os.path.exists(path)]
     if there:
         return f"{needs.get('why') or 'the host uses it'} ({', '.join(there)} is there)"
+    if needs.get("not_for"):
+        return f"{needs.get('why') or 'the host uses it'} ({', '.join(needs['not_for'])} is to run here)"
     mount = needs.get("mount")
     if mount and not os.path.ismount(mount):
         return f"{mount} is no file system of its own"

@@ -10,13 +10,14 @@ Packages that are missing are installed before, and stay whatever happens.
 from __future__ import annotations
 
 import inspect
+import json
 import os
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ansible_collections.fushuma.production.plugins.module_utils import journal, packages
+from ansible_collections.fushuma.production.plugins.module_utils import journal, merging, packages
 from ansible_collections.fushuma.production.plugins.module_utils.journal import (
     VERBS,
     Before,
@@ -66,6 +67,10 @@ class File:
     ``on_change`` is ``nothing`` is read by itself whenever it is needed. ``undo`` takes back what ``apply`` did, where
     running ``apply`` on the former file would not. ``retire`` runs before the file goes, while it can still be read.
     What others on the host may not read is secret, unless it is said to be ``public``; ``sensitive`` always is.
+
+    With ``merge_json`` the content is a JSON object whose keys are merged into the file that the host has, so deep
+    (see `merging`); keys that were brought before and are not now go again, all of them where ``content`` is None. What
+    differs only in ``reload_keys`` from what was activated needs no more than a reload.
     """
 
     dest: str
@@ -79,6 +84,8 @@ class File:
     apply: Sequence[Sequence[str]] = ()
     undo: Sequence[Sequence[str]] = ()
     retire: Sequence[Sequence[str]] = ()
+    merge_json: int = 0
+    reload_keys: Sequence[str] = ()
 
     @property
     def secret(self) -> bool:
@@ -184,18 +191,19 @@ def converge(
     gone = packages.missing(service.unwanted)
     unwanted = [name for name in service.unwanted if name not in gone]
     if check:
-        service = complete(service)
+        service = _with_merges(complete(service), store)
         outcome = _plan(service, store, missing, unwanted, healed=store.pending() is not None)
         if not missing:
             _ask_judges(service, outcome)
         return outcome
     with store.locked():
         healed = _heal(store)
+        _with_merges(service, store)  # what cannot be merged is refused before a package comes
         if missing:
             packages.install(missing, [*service.units, *service.replaces])
         if unwanted:
             packages.remove(unwanted)
-        service = complete(service)
+        service = _with_merges(complete(service), store)
         outcome = _plan(service, store, missing, unwanted, healed=healed)
         _ask_judges(service, outcome)
         if not (outcome.changes or outcome.commands):
@@ -269,6 +277,63 @@ def compare(service: Service) -> list[Change]:
         secret = file.sensitive or (not file.public and (_hidden(before) or _hidden(after)))
         changes.append(Change(before, after, secret))
     return changes
+
+
+def _with_merges(service: Service, store: Store) -> Service:
+    """The service with whole files in the place of those that are merged into the host's own.
+
+    Which keys were brought stands in a file of the same transaction, so it is put back with all others.
+    """
+    if not any(file.merge_json for file in service.files):
+        return service
+    notes = store.state / f"{store.name}.keys"
+    brought = json.loads(notes.read_text("utf-8")) if notes.exists() else {}
+    activated, files = store.activated() or {}, []
+    for file in service.files:
+        if file.merge_json:
+            wanted = _object_in(file.dest, file.content or b"", "wanted")
+            files.append(_merged(file, wanted, brought.get(file.dest, []), activated.get(file.dest, "")))
+            brought[file.dest] = sorted(merging.keys_of(wanted, file.merge_json))
+        else:
+            files.append(file)
+    known = {path: keys for path, keys in sorted(brought.items()) if keys}
+    noted = File(
+        str(notes),
+        json.dumps(known).encode() + b"\n" if known else None,
+        owner=str(os.geteuid()),
+        group=str(os.getegid()),
+        mode=0o600,
+        on_change="nothing",
+        public=True,
+    )
+    return replace(service, files=[*files, noted])
+
+
+def _merged(file: File, wanted: merging.Object, former: Sequence[Sequence[str]], activated: str) -> File:
+    """The file with its whole content: the host's own bytes where they say all of it already."""
+    there = snapshot(file.dest)
+    if there.kind not in ("absent", "file"):
+        raise TransactionError(f"{file.dest} is a {there.kind} where a file is wanted; move it away first")
+    before = _object_in(file.dest, there.data, "present")
+    whole = merging.merged(before, wanted, former, file.merge_json)
+    if merging.same(before, whole):
+        content = there.data if there.kind == "file" else None
+    else:
+        content = merging.written(whole) if whole else None
+    reload = there.digest == activated and merging.differing(before, whole) <= set(file.reload_keys)
+    return replace(file, content=content, merge_json=0, on_change="reload" if reload else file.on_change)
+
+
+def _object_in(path: str, data: bytes, which: str) -> merging.Object:
+    try:
+        found = merging.parsed(data)
+        merging.written(found)
+    except ValueError as error:
+        raise TransactionError(
+            f"the {which} content of {path} is no JSON object, so nothing can be merged into it: {error}. "
+            "Nothing was changed. Repair the file, or move it away."
+        ) from error
+    return found
 
 
 def _all_paths(service: Service) -> dict[str, Entry]:

@@ -20,6 +20,7 @@ from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar
 from ansible_collections.fushuma.production.plugins.plugin_utils import (
     app,
+    docker,
     firewall,
     hardening,
     nginx,
@@ -37,6 +38,7 @@ Judge = Callable[[Mapping[str, Any]], list[Problem]]
 # Each role's own judge: settings with all defaults filled in -> what cannot work.
 JUDGES: Mapping[str, Judge] = {
     "app": app.problems,
+    "docker": docker.problems,
     "firewall": firewall.problems,
     "hardening": hardening.problems,
     "nginx": nginx.problems,

@@ -30,6 +30,7 @@ class Fleet:
 
     def __init__(self, hosts: list[Host], folder: Path) -> None:
         self.hosts, self.folder = hosts, folder
+        self.groups: tuple[str, ...] = ()
 
     def inventory(self, settings: Mapping[str, Any]) -> Path:
         known = {
@@ -37,7 +38,9 @@ class Fleet:
             for one in self.hosts
         }
         path = self.folder / "hosts.yml"
-        path.write_text(yaml.safe_dump({"all": {"vars": {**BASE, **settings}, "hosts": known}}, width=1000), "utf-8")
+        groups = {group: {"hosts": dict.fromkeys(known)} for group in self.groups}
+        document = {"all": {"vars": {**BASE, **settings}, "hosts": known, "children": groups}}
+        path.write_text(yaml.safe_dump(document, width=1000), "utf-8")
         return path
 
     def site(self, **settings: Any) -> Played:
@@ -373,3 +376,85 @@ def test_the_next_batch_waits_for_a_host_that_is_not_well(fleet: Fleet) -> None:
 
 def test_words_that_mean_nothing_are_refused(fleet: Fleet) -> None:
     refused(fleet.runbook("patch_hosts", scope="some"), 'scope is "some"')
+
+
+# --- upgrade_docker ---------------------------------------------------------------------------------------------------
+
+# Debian has one version of its engine, so a newer one is made out of it, in an archive of the host's own.
+NEWER = """
+set -eu
+mkdir -p /srv/newer && cd /srv/newer
+[ -d tree ] || { apt-get -qq download docker.io && dpkg-deb --raw-extract docker.io_*.deb tree && rm docker.io_*.deb; }
+sed -i 's/^Version: .*/&+newer/' tree/DEBIAN/control
+dpkg-deb -Znone --root-owner-group --build tree docker.io.deb >/dev/null
+{ cat tree/DEBIAN/control; echo "Filename: ./docker.io.deb"; echo "Size: $(stat --format %s docker.io.deb)"
+  echo "SHA256: $(sha256sum docker.io.deb | cut -d ' ' -f 1)"; } >Packages
+echo 'deb [trusted=yes] file:/srv/newer ./' >/etc/apt/sources.list.d/newer.list
+"""
+CONTAINER = """
+mkdir -p /srv/image && cp /usr/bin/busybox /srv/image
+tar --create --directory=/srv/image . | docker import - small
+docker run --detach --name runs small /busybox sleep 100000
+"""
+
+
+@pytest.fixture(scope="module")
+def engines(fleet: Fleet) -> Iterator[Fleet]:
+    """The same hosts with Docker, a container, and a newer engine in sight."""
+    fleet.groups = ("app",)
+    fleet.site(docker_compose=False)
+    for one in fleet.hosts:
+        one.install("busybox-static")
+        one.sh(CONTAINER)
+        one.sh(NEWER)
+    yield fleet
+    fleet.groups = ()
+
+
+def process(one: Host) -> str:
+    return one.sh("docker inspect --format '{{.State.Pid}}' runs").strip()
+
+
+def upgrade(engines: Fleet, **said: Any) -> Played:
+    return engines.runbook("upgrade_docker", {"docker_compose": False}, **said)
+
+
+def test_the_engine_is_upgraded_and_containers_go_on(engines: Fleet) -> None:
+    before = [(process(one), version(one, "docker.io")) for one in engines.hosts]
+    dry = upgrade(engines, check=True).ok()
+    assert [dry.hosts[one.name]["changed"] for one in engines.hosts] == [1, 1]
+    assert [(process(one), version(one, "docker.io")) for one in engines.hosts] == before
+    daemons = [one.sh("systemctl show --value --property MainPID docker.service") for one in engines.hosts]
+    played = upgrade(engines).ok()
+    assert [(process(one), version(one, "docker.io")) for one in engines.hosts] == [
+        (pid, f"{former}+newer") for pid, former in before
+    ]
+    # One host after the other, and each daemon is another one.
+    first, second = engines.hosts
+    assert played.output.rindex(f"[{first.name}]", 0, played.output.index("RECAP")) < played.output.index(
+        f"[{second.name}]"
+    )
+    for one, was in zip(engines.hosts, daemons, strict=True):
+        assert one.sh("systemctl show --value --property MainPID docker.service") != was
+    assert upgrade(engines).ok().changed == 0
+
+
+def test_the_next_host_waits_for_one_whose_containers_did_not_go_on(engines: Fleet) -> None:
+    first, second = engines.hosts
+    for one in engines.hosts:
+        one.sh(NEWER)
+    first.write("/etc/apt/apt.conf.d/99breaks", 'DPkg::Post-Invoke {"docker restart --time 0 runs";};\n')
+    was = version(second, "docker.io")
+    try:
+        broken = upgrade(engines, patience=5)
+    finally:
+        first.sh("rm /etc/apt/apt.conf.d/99breaks")
+    assert broken.failed
+    assert "these containers (name, id, process) did not go on" in " ".join(broken.output.split())
+    assert (version(second, "docker.io"), second.name in broken.hosts) == (was, False)
+
+
+def test_a_daemon_that_takes_its_containers_along_is_left_alone(engines: Fleet) -> None:
+    off = {"docker_compose": False, "docker_hardening": {"live_restore": False}}
+    engines.site(**off)
+    refused(engines.runbook("upgrade_docker", off), "an upgrade would stop its containers")

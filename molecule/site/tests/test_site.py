@@ -63,6 +63,7 @@ def test_settings_are_judged_before_a_host_is_touched() -> None:
         "Judge the settings",
         "Harden every host and let in only what was declared",
         "Keep data in memory",
+        "Run the engine of containers",
         "Serve sites over TLS",
     ]
 

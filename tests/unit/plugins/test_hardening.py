@@ -68,6 +68,8 @@ def test_what_an_item_needs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert hindrance({"paths": [here], "none_of": [gone]}) == ""
     assert hindrance({"paths": [gone], "why": "no AppArmor"}) == f"no AppArmor ({gone} is not there)"
     assert hindrance({"none_of": [here], "why": "Docker needs it"}) == f"Docker needs it ({here} is there)"
+    assert hindrance({"not_for": []}) == ""
+    assert hindrance({"not_for": ["docker"]}) == "the host uses it (docker is to run here)"
     assert hindrance({"mount": "/"}) == ""
     assert hindrance({"mount": "/etc"}) == "/etc is no file system of its own"
     monkeypatch.setattr(hardening, "has_capability", lambda name: name == "sys_time")
