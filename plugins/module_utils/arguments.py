@@ -23,6 +23,8 @@ FILE_SPEC = {
     "sensitive": {"type": "bool", "default": False},
     "on_change": {"type": "str", "choices": ["reload", "restart", "nothing"]},
     "apply": {"type": "list", "elements": "list", "default": []},
+    "undo": {"type": "list", "elements": "list", "default": []},
+    "in_force": {"type": "list", "elements": "str", "default": []},
     "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
     **OWNED,
 }
@@ -55,6 +57,8 @@ def files_from(params: Sequence[Mapping[str, Any]]) -> list[File]:
             on_change=file["on_change"],
             sensitive=file["sensitive"],
             apply=file["apply"],
+            undo=file["undo"],
+            in_force=file["in_force"],
         )
         for file in params
     ]

@@ -21,6 +21,7 @@ from ansible.template import Templar
 from ansible_collections.fushuma.production.plugins.plugin_utils import (
     firewall,
     hardening,
+    mariadb,
     nginx,
     redis,
     secret,
@@ -37,6 +38,7 @@ Judge = Callable[[Mapping[str, Any]], list[Problem]]
 JUDGES: Mapping[str, Judge] = {
     "firewall": firewall.problems,
     "hardening": hardening.problems,
+    "mariadb": mariadb.problems,
     "nginx": nginx.problems,
     "redis": redis.problems,
     "sshd": sshd.problems,
