@@ -178,15 +178,20 @@ def _by_place(rights: Iterable[Right]) -> list[tuple[str, list[str]]]:
 
 def _proves_the_same(one: Mapping[str, Any], have: Mapping[str, Any]) -> bool:
     """Whether the account is let in by the same passwords and under the same conditions."""
-    first = {key: have.get(key) for key in ("plugin", "authentication_string")}
-    ways = [each or first for each in have.get("auth_or", [{}])]
     return (
-        [(way.get("plugin"), way.get("authentication_string")) for way in ways]
-        == [("mysql_native_password", each) for each in one["hashes"]]
+        _ways(have) == [("mysql_native_password", each) for each in one["hashes"]]
         and have.get("ssl_type", 0) == int(one["tls"])
         and have.get("max_user_connections", 0) == one["connections"]
         and not have.get("account_locked", False)
     )
+
+
+def _ways(have: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """How an account may prove who it is: plugins, each with what it compares. An empty way stands for the first."""
+    return [
+        (way.get("plugin", ""), way.get("authentication_string", ""))
+        for way in (each or have for each in have.get("auth_or", [{}]))
+    ]
 
 
 def _unwanted_statements(wanted: Mapping[str, Any], own: Mapping[str, Any], found: Found) -> Iterator[str]:
@@ -200,7 +205,7 @@ def _unwanted_statements(wanted: Mapping[str, Any], own: Mapping[str, Any], foun
                 yield from _right_statements("PUBLIC", set(), found.rights.get("'PUBLIC'@''", set()))
         elif not user or (user in managed and name not in own) or (user == "root" and host != "localhost"):
             yield f"DROP USER {name}"
-        elif user in ("root", "mysql") and (have.get("plugin"), have.get("auth_or")) != ("unix_socket", None):
+        elif user in ("root", "mysql") and _ways(have) != [("unix_socket", "")]:
             # Debian's tools on the host come as these two, and need no password there.
             yield f"ALTER USER {name} IDENTIFIED VIA unix_socket"
 
