@@ -134,9 +134,10 @@ def _variables(settings: Settings) -> dict[str, Any]:
         "slow_query_log": "ON" if slow else "OFF",
         "slow_query_log_file": SLOW_LOG,
         "long_query_time": slow or 10,
+        "expire_logs_days": days,
     }
     if days:
-        variables |= {"log_bin": "mariadb-bin", "server_id": 1, "expire_logs_days": days, "sync_binlog": 1}
+        variables |= {"log_bin": "mariadb-bin", "server_id": 1, "sync_binlog": 1}
     if tls:
         variables |= {"ssl_cert": tls["certificate"], "ssl_key": tls["key"], "ssl_ca": tls["authority"]}
         variables |= {"tls_version": "TLSv1.2,TLSv1.3"}
