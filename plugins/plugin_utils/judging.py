@@ -12,6 +12,7 @@ import difflib
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -219,9 +220,12 @@ def role_files(role: str, folder: str) -> dict[str, Any]:
     return dict(yaml_of(path) or {}) if path.exists() else {}
 
 
+@lru_cache
 def yaml_of(path: Path) -> Any:
-    """A YAML file of this collection, its templates trusted as Ansible trusts them in a role."""
-    # A loader of its own, so nothing is shared: to have it copied too takes longer than to read it.
+    """A YAML file of this collection, its templates trusted as Ansible trusts them in a role.
+
+    It is read once, for to read one takes longer than to judge with it: what is returned is not to be changed.
+    """
     return DataLoader().load_from_file(str(path), cache="none", unsafe=True, trusted_as_template=True)
 
 

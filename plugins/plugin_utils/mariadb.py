@@ -224,7 +224,7 @@ def _budget_problems(settings: Settings) -> list[Problem]:
             if one[key] < 0
         ]
     budget = mariadb_model.budget(settings)
-    if not found and budget["needed"] > budget["max"]:
+    if budget["applications"] and not found and budget["needed"] > budget["max"]:
         terms = " + ".join(f"{one['term']} ({one['who']})" for one in budget["applications"])
         kept = ", ".join(f"{name} {kept}" for name, kept in settings["mariadb_reserved_connections"].items())
         why = (
