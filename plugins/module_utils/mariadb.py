@@ -32,6 +32,7 @@ SERVER = "/usr/sbin/mariadbd"
 CLIENT = ("/usr/bin/mariadb", "--no-defaults", "--socket=/run/mysqld/mysqld.sock", "--user=root", "--batch", "--raw")
 ACCOUNTS = Path("/etc/mysql/accounts.json")
 BROUGHT = Path("/run/mariadb-accounts-brought.json")
+TAKEN_BACK = Path("/run/mariadb-accounts-taken-back.json")
 CGROUP = Path("/sys/fs/cgroup")
 MEMINFO = Path("/proc/meminfo")
 
@@ -260,22 +261,26 @@ def apply() -> None:
     """Bring about what differs, and note which users were not there before."""
     if not runs():
         return
-    wanted, found = wanted_accounts(), found_in(ask(QUESTIONS))
+    wanted = wanted_accounts()
+    names = [grantee(one["user"], one["host"]) for one in wanted["accounts"]]
+    if TAKEN_BACK.exists():
+        taken_back = json.loads(TAKEN_BACK.read_text("utf-8"))
+        ask("".join(f"DROP USER IF EXISTS {name};\n" for name in taken_back if name not in names))
+        TAKEN_BACK.unlink()
+    found = found_in(ask(QUESTIONS))
     todo = statements(wanted, found)
-    brought = [grantee(one["user"], one["host"]) for one in wanted["accounts"]]
-    BROUGHT.write_text(json.dumps([name for name in brought if name not in found.accounts]), "utf-8")
+    BROUGHT.write_text(json.dumps([name for name in names if name not in found.accounts]), "utf-8")
     if todo:
         ask("".join(f"{text};\n" for text in todo))
 
 
 def undo() -> None:
-    """What the file says now, without the users that a change brought which is taken back."""
-    if not runs():
-        return
-    wanted = wanted_accounts()
-    kept = {grantee(one["user"], one["host"]) for one in wanted["accounts"]}
-    brought = json.loads(BROUGHT.read_text("utf-8")) if BROUGHT.exists() else []
-    ask("".join(f"DROP USER IF EXISTS {name};\n" for name in brought if name not in kept))
+    """What the file says now, without the users whom a change brought that is taken back.
+
+    Where that change keeps the server from running, they go as soon as it does.
+    """
+    if BROUGHT.exists():
+        BROUGHT.replace(TAKEN_BACK)
     apply()
 
 

@@ -53,20 +53,17 @@ def model(settings: Settings) -> dict[str, Any]:
     """``settings`` fit the role's argument_specs and hold all defaults.
 
     The result: ``variables`` of the server by name; ``accounts`` as module_utils.mariadb reads them; ``memory`` in
-    bytes, with words for it in ``memory_terms``; ``budget`` of connections; ``nonlocal``, whether one of the addresses
-    may not be there yet.
+    bytes, with words for it in ``memory_terms``; ``budget`` of connections.
     """
     variables = _variables(settings)
     once, each = memory({name: _number(value) for name, value in variables.items() if _number(value)})
     connections = settings["mariadb_max_connections"]
-    addresses = [ipaddress.ip_address(one) for one in settings["mariadb_addresses"]]
     return {
         "variables": variables,
         "accounts": _accounts(settings),
         "memory": once + connections * each,
         "memory_terms": f"{shown(once)} of buffers and {connections} connections of {each / 1024**2:.1f} MB",
         "budget": budget(settings),
-        "nonlocal": any(not (one.is_loopback or one.is_unspecified) for one in addresses),
     }
 
 

@@ -203,6 +203,7 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Server:
     monkeypatch.setattr(mariadb, "SERVER", str(server.programs / "mariadbd"))
     monkeypatch.setattr(mariadb, "ACCOUNTS", tmp_path / "accounts.json")
     monkeypatch.setattr(mariadb, "BROUGHT", tmp_path / "brought.json")
+    monkeypatch.setattr(mariadb, "TAKEN_BACK", tmp_path / "taken_back.json")
     monkeypatch.setattr(mariadb, "MEMINFO", tmp_path / "meminfo")
     monkeypatch.setattr(mariadb, "CGROUP", tmp_path / "cgroup")
     return server
@@ -227,14 +228,24 @@ def test_what_differs_is_said_without_a_hash_and_brought_about(
     assert json.loads((server.folder / "brought.json").read_text()) == [NAME]
 
 
-def test_a_change_that_is_taken_back_takes_its_users_back(server: Server) -> None:
+@pytest.mark.parametrize("keeps_running", [True, False])
+def test_a_change_that_is_taken_back_takes_its_users_back(server: Server, keeps_running: bool) -> None:
     server.write("answer", answer(app=None))
     assert main(["apply"]) == 0
     (server.folder / "all").unlink()
     (server.folder / "accounts.json").unlink()
     server.write("answer", answer())
-    assert main(["undo"]) == 0
+    if not keeps_running:
+        server.write("state", "failed\nfailed\n")
+        assert main(["undo"]) == 0
+        assert server.told() == []
+        server.write("state", "activating\nstart-post\n")
+        assert main(["apply"]) == 0
+    else:
+        assert main(["undo"]) == 0
     assert server.told() == [f"DROP USER IF EXISTS {NAME};"]
+    assert main(["apply"]) == 0
+    assert len(server.told()) == 1, "once is enough"
 
 
 def test_a_change_that_brought_nobody_takes_nobody_away(server: Server) -> None:

@@ -130,15 +130,6 @@ def test_memory_is_that_of_buffers_and_of_all_connections() -> None:
     assert odd["memory"] == found["memory"]
 
 
-def test_an_address_may_be_there_later() -> None:
-    assert not model({})["nonlocal"]
-    assert not model({"mariadb_addresses": ["0.0.0.0", "::"]})["nonlocal"]
-    assert model({"mariadb_addresses": ["127.0.0.1", "172.17.0.1"]})["nonlocal"]
-    role = Role("mariadb", {"mariadb_addresses": ["172.17.0.1"]})
-    assert "-net.ipv4.ip_nonlocal_bind = 1" in role.files["/etc/sysctl.d/90-mariadb.conf"]
-    assert "/etc/sysctl.d/90-mariadb.conf" not in Role("mariadb", {}).files
-
-
 def test_figures_of_the_budget_and_no_figures() -> None:
     pools = [{"host": "data1", "who": 'shop "web"', "processes": 4, "limit": 5}]
     path = "/var/lib/prometheus/node-exporter/mariadb_connection_budget.prom"
@@ -165,7 +156,7 @@ def test_redis_waits_for_its_addresses_too() -> None:
     [
         ([], "expects the role's settings as a dict, not list"),
         ({"mariadb_port": "x"}, "mariadb_port is"),
-        ({"mariadb_addresses": ["here"]}, "'here' does not appear to be an IPv4 or IPv6 address"),
+        ({"mariadb_users": [{**USER, "hosts": ["here"]}]}, "'here' does not appear to be an IPv4 or IPv6 network"),
     ],
 )
 def test_the_filter_says_what_it_cannot_work_with(settings: Any, words: str) -> None:
