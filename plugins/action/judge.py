@@ -11,7 +11,7 @@ from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 from ansible_collections.fushuma.production.plugins.plugin_utils.judging import (
     Host,
-    hosts_of,
+    handed_to,
     judge,
     misspelt_groups,
     plays_of,
@@ -45,14 +45,17 @@ class ActionModule(ActionBase):
 
     def _inventory(self, playbook: Path, variables: dict[str, Any]) -> list[Host]:
         plays, groups = plays_of(playbook), variables["groups"]
-        roles = hosts_of(plays, groups)
+        handed = handed_to(plays, groups)
         if slips := misspelt_groups(plays, groups):
             raise AnsibleActionFail(" ".join(slips))
-        if not roles:
+        if not handed:
             wanted = ", ".join(sorted({str(play["hosts"]) for play in plays if play.get("roles")}))
             raise AnsibleActionFail(
                 f"The inventory has no host in any of the groups {wanted}, so nothing would be done. "
                 "Put a host into the groups of what it is to run; one host may be in all of them."
             )
         hostvars = variables["hostvars"]
-        return [Host(name, {**hostvars.raw_get(name), "hostvars": hostvars}, roles[name]) for name in sorted(roles)]
+        return [
+            Host(name, {**hostvars.raw_get(name), "hostvars": hostvars}, list(roles), roles)
+            for name, roles in sorted(handed.items())
+        ]

@@ -87,6 +87,20 @@ options:
         type: list
         elements: str
         default: []
+      undo:
+        description: Programs, each an argv, that take back what O(files[].apply) did when the former file is there
+          again. Without them O(files[].apply) runs once more.
+        type: list
+        elements: list
+        default: []
+      in_force:
+        description:
+          - A program, as an argv, that ends with 0 where what the file says is in force. Where it is not any more,
+            O(files[].apply) runs, and the units are left alone. It is asked after each change too.
+          - It must not change anything, for check mode asks too.
+        type: list
+        elements: str
+        default: []
       state:
         description: Whether the file shall exist.
         type: str

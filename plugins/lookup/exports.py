@@ -14,13 +14,17 @@ description:
   - Playbooks hand the result to the role that needs it. No role reads another role's variables.
 options:
   _terms:
-    description: The parts wanted, such as V(listens), V(logs), V(metrics), V(health) or V(backup).
+    description: The parts wanted, such as V(listens), V(logs), V(metrics), V(health), V(backup) or V(connections).
     required: true
     type: list
     elements: str
   playbook:
     description: The playbook that says which role runs on which host. It is this collection's C(site.yml) by default.
     type: path
+  hosts:
+    description: The hosts whose exports are wanted, each with its own variables. It is the current host by default.
+    type: list
+    elements: str
 author:
   - fushuma.production contributors (@fushuma)
 """
@@ -31,6 +35,10 @@ EXAMPLES = r"""
   roles:
     - role: fushuma.production.firewall
       firewall_listens: "{{ query('fushuma.production.exports', 'listens') }}"
+
+- name: Add up the connections that the applications of all hosts may open
+  ansible.builtin.debug:
+    msg: "{{ query('fushuma.production.exports', 'connections', hosts=groups['all']) }}"
 """
 
 RETURN = r"""
@@ -53,6 +61,14 @@ class LookupModule(LookupBase):
         self.set_options(var_options=variables, direct=kwargs)
         known = variables or {}
         plays = plays_of(Path(self.get_option("playbook") or ROLES.parent / "playbooks" / "site.yml"))
-        roles = hosts_of(plays, known["groups"]).get(known["inventory_hostname"], [])
-        exports = [exports_of(role, known, self._templar) for role in roles]
+        roles = hosts_of(plays, known["groups"])
+        hosts = {known["inventory_hostname"]: known}
+        if (wanted := self.get_option("hosts")) is not None:
+            others = known["hostvars"]
+            hosts = {name: hosts.get(name) or {**others.raw_get(name), "hostvars": others} for name in wanted}
+        exports = [
+            exports_of(role, variables, self._templar, terms)
+            for name, variables in hosts.items()
+            for role in roles.get(name, [])
+        ]
         return [one for part in terms for each in exports for one in each.get(part, [])]

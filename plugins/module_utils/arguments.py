@@ -25,6 +25,8 @@ FILE_SPEC = {
     "apply": {"type": "list", "elements": "list", "default": []},
     "merge_json": {"type": "int", "default": 0},
     "reload_keys": {"type": "list", "elements": "str", "default": [], "no_log": False},
+    "undo": {"type": "list", "elements": "list", "default": []},
+    "in_force": {"type": "list", "elements": "str", "default": []},
     "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
     **OWNED,
 }
@@ -59,6 +61,8 @@ def files_from(params: Sequence[Mapping[str, Any]]) -> list[File]:
             apply=file["apply"],
             merge_json=file["merge_json"],
             reload_keys=file["reload_keys"],
+            undo=file["undo"],
+            in_force=file["in_force"],
         )
         for file in params
     ]

@@ -66,6 +66,7 @@ class File:
     A file with an ``apply`` (commands, each an argv) comes into force by that and leaves the units alone; one whose
     ``on_change`` is ``nothing`` is read by itself whenever it is needed. ``undo`` takes back what ``apply`` did, where
     running ``apply`` on the former file would not. ``retire`` runs before the file goes, while it can still be read.
+    ``in_force`` (an argv) ends with 0 where the file's words hold; where they do not any more, ``apply`` runs again.
     What others on the host may not read is secret, unless it is said to be ``public``; ``sensitive`` always is.
 
     With ``merge_json`` the content is a JSON object whose keys are merged into the file that the host has, so deep
@@ -86,6 +87,7 @@ class File:
     retire: Sequence[Sequence[str]] = ()
     merge_json: int = 0
     reload_keys: Sequence[str] = ()
+    in_force: Sequence[str] = ()
 
     @property
     def secret(self) -> bool:
@@ -397,6 +399,8 @@ def _commands(
     digests = _digests(service)
     changed = {change.after.path for change in changes if change.after.kind != "attributes"}
     outdated = changed | {path for path, digest in digests.items() if activated.get(path) != digest}
+    # Somebody may have changed by hand what the file once brought into force.
+    outdated |= {file.dest for file in _asked(service) if file.dest not in outdated and run(file.in_force).code}
     for_units = outdated - {file.dest for file in service.files if file.apply or file.on_change == "nothing"}
     # Parents that had to be made are nothing that a unit takes up.
     for_units -= {change.after.path for change in changes if change.after.kind == "directory"} - digests.keys()
@@ -410,6 +414,11 @@ def _commands(
         return commands + _unit_commands(service, found, set())
     demands = {file.on_change or service.on_change for file in service.files if file.dest in for_units}
     return [*commands, *service.apply, *_unit_commands(service, found, {service.on_change, *demands})]
+
+
+def _asked(service: Service) -> list[File]:
+    """The files that can be asked whether they are in force."""
+    return [file for file in service.files if file.in_force and file.content is not None]
 
 
 def _unit_commands(service: Service, found: Sequence[Unit], demands: Collection[str]) -> list[Sequence[str]]:
@@ -513,7 +522,8 @@ def _carry_out(service: Service, store: Store, outcome: Outcome) -> None:
         _arm(store, service.confirm_within)
     for argv in outcome.commands:
         must(argv)
-    wrong = wait_for(service.probes, service.probe_timeout)
+    asked = [Probe(exec=file.in_force) for file in _asked(service)]
+    wrong = wait_for([*service.probes, *asked], service.probe_timeout)
     if service.running:
         wrong += [f"{unit.name} is not running" for unit in units(service.units) if not unit.active]
     if wrong:

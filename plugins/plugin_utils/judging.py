@@ -11,18 +11,22 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from ansible.errors import AnsibleError
 from ansible.parsing.dataloader import DataLoader
+from ansible.playbook.role.include import RoleInclude
 from ansible.template import Templar
+from ansible_collections.fushuma.production.plugins.module_utils.mariadb import PART
 from ansible_collections.fushuma.production.plugins.plugin_utils import (
     app,
     docker,
     firewall,
     hardening,
+    mariadb,
     nginx,
     redis,
     secret,
@@ -31,6 +35,7 @@ from ansible_collections.fushuma.production.plugins.plugin_utils import (
 )
 from ansible_collections.fushuma.production.plugins.plugin_utils.problem import Problem, value_of
 from ansible_collections.fushuma.production.plugins.plugin_utils.rendering import Renderer
+from ansible_collections.fushuma.production.plugins.plugin_utils.sizes import bytes_of, shown
 
 PREFIX = "fushuma.production."
 Judge = Callable[[Mapping[str, Any]], list[Problem]]
@@ -41,10 +46,13 @@ JUDGES: Mapping[str, Judge] = {
     "docker": docker.problems,
     "firewall": firewall.problems,
     "hardening": hardening.problems,
+    "mariadb": mariadb.problems,
     "nginx": nginx.problems,
     "redis": redis.problems,
     "sshd": sshd.problems,
 }
+
+ROLE_KEYWORDS = frozenset(RoleInclude.fattributes)
 
 SLIP = 0.85  # difflib's ratio from which a name is a slip of the finger: one letter of seven, two of fourteen
 
@@ -57,21 +65,34 @@ RELEASES: Sequence[Mapping[str, str]] = (
 
 @dataclass(frozen=True)
 class Host:
-    """A host as the inventory describes it."""
+    """A host as the inventory describes it; ``handed`` is what the playbook hands to each of its roles."""
 
     name: str
     variables: Mapping[str, Any]
     roles: Sequence[str]
+    handed: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
 def hosts_of(plays: Iterable[Mapping[str, Any]], groups: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
     """Which roles of this collection a playbook runs on each host: ``{host: [role, ...]}``, in the playbook's order."""
-    found: dict[str, list[str]] = {}
+    return {host: list(roles) for host, roles in handed_to(plays, groups).items()}
+
+
+def handed_to(
+    plays: Iterable[Mapping[str, Any]], groups: Mapping[str, Sequence[str]]
+) -> dict[str, dict[str, dict[str, Any]]]:
+    """What a playbook hands to the roles of each host: ``{host: {role: {variable: value}}}``, in the playbook's order.
+
+    Values are not rendered yet.
+    """
+    found: dict[str, dict[str, dict[str, Any]]] = {}
     for play in plays:
-        roles = [_role_named(entry) for entry in play.get("roles") or []]
-        ours = [role.removeprefix(PREFIX) for role in roles if role.startswith(PREFIX)]
+        roles = [(_role_named(entry), _variables_of(entry)) for entry in play.get("roles") or []]
         for host in groups.get(str(play.get("hosts")), []):
-            found.setdefault(host, []).extend(role for role in ours if role not in found[host])
+            of_host = found.setdefault(host, {})
+            for role, variables in roles:
+                if role.startswith(PREFIX):
+                    of_host.setdefault(role.removeprefix(PREFIX), {}).update(variables)
     return found
 
 
@@ -104,22 +125,34 @@ def _role_named(entry: str | Mapping[str, Any]) -> str:
     return entry if isinstance(entry, str) else str(entry.get("role") or entry.get("name"))
 
 
+def _variables_of(entry: str | Mapping[str, Any]) -> dict[str, Any]:
+    """What a role is given where a play names it; the rest are words of Ansible's own."""
+    if isinstance(entry, str):
+        return {}
+    own = {name: value for name, value in entry.items() if name not in ROLE_KEYWORDS}
+    return {**(entry.get("vars") or {}), **own}
+
+
 def judge(hosts: Sequence[Host], templar: Templar) -> list[str]:
     """Everything that is wrong, as sentences, each with its host."""
     return [problem.sentence(host.name) for host in hosts for problem in sorted(set(_host_problems(host, templar)))]
 
 
 def _host_problems(host: Host, templar: Templar) -> Iterator[Problem]:
-    yield from unknown_names(host.variables)
+    yield from unknown_names(
+        {**host.variables, **{name: value for one in host.handed.values() for name, value in one.items()}}
+    )
     exports: dict[str, Mapping[str, Any]] = {}
     for role in host.roles:
-        settings, found = role_settings(role, host.variables, templar)
+        given = {**host.variables, **host.handed.get(role, {})}
+        settings, found = role_settings(role, given, templar)
         found += _meaning_problems(role, settings, found)
         if not found:
-            variables = {**role_files(role, "defaults"), **host.variables, **settings, **role_files(role, "vars")}
+            variables = {**role_files(role, "defaults"), **given, **settings, **role_files(role, "vars")}
             exports[role], found = _exports_and_files(role, variables, templar)
         yield from found
     yield from port_collisions(exports)
+    yield from memory_problems(exports, host.variables, templar)
 
 
 def unknown_names(variables: Mapping[str, Any]) -> list[Problem]:
@@ -200,18 +233,30 @@ def role_files(role: str, folder: str) -> dict[str, Any]:
     return dict(yaml_of(path) or {}) if path.exists() else {}
 
 
+@lru_cache
 def yaml_of(path: Path) -> Any:
-    """A YAML file of this collection, its templates trusted as Ansible trusts them in a role."""
-    # A loader of its own, so nothing is shared: to have it copied too takes longer than to read it.
+    """A YAML file of this collection, its templates trusted as Ansible trusts them in a role.
+
+    It is read once, for to read one takes longer than to judge with it: what is returned is not to be changed.
+    """
     return DataLoader().load_from_file(str(path), cache="none", unsafe=True, trusted_as_template=True)
 
 
-def exports_of(role: str, variables: Mapping[str, Any], templar: Templar) -> Mapping[str, Any]:
-    """What a role tells others about a host with these variables; raises AnsibleError where they do not render."""
-    known = {**role_files(role, "defaults"), **variables, **role_files(role, "vars")}
-    rendering = templar.copy_with_new_env(available_variables=known)
-    exports: Mapping[str, Any] = plain(rendering.template(known.get(f"{role}_exports", {})))
-    return exports
+def exports_of(
+    role: str, variables: Mapping[str, Any], templar: Templar, parts: Sequence[str] | None = None
+) -> Mapping[str, Any]:
+    """What a role tells others about a host with these variables, in all parts or in those that are wanted.
+
+    Raises AnsibleError where they do not render.
+    """
+    private = role_files(role, "vars")
+    exports = private.get(f"{role}_exports", {})
+    wanted = {part: value for part, value in exports.items() if parts is None or part in parts}
+    if not wanted:
+        return {}
+    known = {**role_files(role, "defaults"), **variables, **private}
+    rendered: Mapping[str, Any] = plain(templar.copy_with_new_env(available_variables=known).template(wanted))
+    return rendered
 
 
 def _exports_and_files(
@@ -261,3 +306,27 @@ def _overlap(one: str, other: str) -> bool:
         return True
     everywhere = {"0.0.0.0", "::", "[::]"}
     return (":" in one) == (":" in other) and (one in everywhere or other in everywhere)
+
+
+def memory_problems(
+    exports: Mapping[str, Mapping[str, Any]], variables: Mapping[str, Any], templar: Templar
+) -> Iterator[Problem]:
+    """What the roles of one host ask for in memory, against what the host has.
+
+    ``exports`` is ``{role: {memory: [{setting, bytes, what}]}}``. How much the host has follows from its facts or,
+    where it was not asked, from the variable ``host_memory``, such as ``4gb``. Without both nothing is compared.
+    """
+    facts, told = variables.get("ansible_facts") or {}, variables.get("host_memory")
+    if told is not None:
+        told = plain(templar.copy_with_new_env(available_variables=variables).template(told))
+        if not bytes_of(str(told)):
+            yield Problem("host_memory", value_of(told), "it is no size", '"4gb"')
+            return
+    has = facts["memtotal_mb"] * 1024**2 if "memtotal_mb" in facts else bytes_of(str(told))
+    terms = [one for of_role in exports.values() for one in of_role.get("memory", [])]
+    wanted = sum(int(one["bytes"]) for one in terms)
+    if has and wanted > has * PART:
+        shares = " + ".join(f"{one['setting']} {shown(int(one['bytes']))} ({one['what']})" for one in terms)
+        why = f"it is asked for {shares} = {shown(wanted)}, and three quarters of it are {shown(int(has * PART))}"
+        form = f"less for one of them; a host with {shown(int(wanted / PART))} would do"
+        yield Problem("host_memory", value_of(shown(has)), why, form)

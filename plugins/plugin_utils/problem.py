@@ -5,8 +5,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 LONGEST_VALUE = 120
 
@@ -48,3 +49,13 @@ def value_of(value: object, *, secret: bool = False) -> str:
 def sentences(problems: Iterable[Problem], host: str = "") -> list[str]:
     """All problems as sentences, in a stable order, each once."""
     return [problem.sentence(host) for problem in sorted(set(problems))]
+
+
+def repeated(setting: str, groups: Sequence[Mapping[str, Any]], key: str) -> Iterator[Problem]:
+    """A problem for each group of the list that has the same value for ``key`` as one before it."""
+    seen: dict[Any, int] = {}
+    for number, one in enumerate(groups):
+        if one[key] in seen:
+            why = f"{setting}[{seen[one[key]]}] has it already"
+            yield Problem(f"{setting}[{number}].{key}", value_of(one[key]), why, f"another {key}")
+        seen.setdefault(one[key], number)

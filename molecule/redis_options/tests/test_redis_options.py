@@ -60,6 +60,11 @@ def test_a_replica_follows(host: Host) -> None:
     assert "READONLY" in says(host, 7003, "worker", "canary-worker-5e8a1b60c3", "set job 8")
 
 
+def test_an_address_may_come_to_the_host_later_than_the_server(host: Host) -> None:
+    assert "10.99.0.2" not in host.check_output("hostname -I")
+    assert "10.99.0.2:7002" in host.check_output("ss -Hltn")
+
+
 def test_an_instance_that_is_not_wanted(host: Host) -> None:
     assert not host.file(f"/etc/{server(host)}/{server(host)}-gone.conf").exists
     assert not host.service(f"{server(host)}-server@gone").is_running

@@ -62,7 +62,7 @@ def test_settings_are_judged_before_a_host_is_touched() -> None:
     assert re.findall(r"^PLAY \[(.*?)\]", first.text, re.MULTILINE) == [
         "Judge the settings",
         "Harden every host and let in only what was declared",
-        "Keep data in memory",
+        "Keep data",
         "Run the engine of containers",
         "Serve sites over TLS",
     ]

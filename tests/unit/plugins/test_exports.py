@@ -83,3 +83,51 @@ def test_redis_tells_where_its_instances_are_and_how_they_are_seen(tmp_path: Pat
         {"name": "redis cache", "units": ["redis-server@cache.service"]}
     ]
     assert asked("logs", settings, playbook=str(playbook)) == [{"unit": "redis-server@cache.service", "job": "redis"}]
+
+
+def test_mariadb_tells_where_it_is_and_what_there_is_to_back_up(tmp_path: Path) -> None:
+    playbook = tmp_path / "own.yml"
+    playbook.write_text("- hosts: all\n  roles: [fushuma.production.mariadb]\n")
+    settings = {
+        "mariadb_addresses": ["10.0.1.31"],
+        "mariadb_from": ["10.0.1.0/24"],
+        "mariadb_databases": [{"name": "shop"}],
+        "mariadb_users": [
+            {"name": "saver", "role": "backup", "password": "canary-1f0e9d8c7b6a"},
+            {"name": "figures", "role": "exporter", "state": "absent"},
+        ],
+    }
+    assert asked("listens", settings, playbook=str(playbook)) == [
+        {"port": 3306, "address": "10.0.1.31", "setting": "mariadb_port", "from": ["10.0.1.0/24"]}
+    ]
+    assert asked("backup", settings, playbook=str(playbook)) == [
+        {"kind": "mariadb", "databases": ["shop"], "user": "saver"}
+    ]
+    (metrics,) = asked("metrics", settings, playbook=str(playbook))
+    assert (metrics["job"], metrics["user"]) == ("mariadb", "")
+    (memory,) = asked("memory", settings, playbook=str(playbook))
+    assert (memory["setting"], memory["bytes"] > 256 * 1024**2) == ("mariadb_memory", True)
+
+
+class HostVars(dict[str, dict[str, Any]]):
+    """Ansible's hostvars, as far as the lookup asks them."""
+
+    def raw_get(self, name: str) -> dict[str, Any]:
+        return self[name]
+
+
+def test_the_exports_of_other_hosts_with_their_own_variables(tmp_path: Path) -> None:
+    playbook = tmp_path / "own.yml"
+    playbook.write_text("- hosts: data\n  roles: [fushuma.production.mariadb]\n")
+    groups = {"all": ["web1", "data1", "data2"], "data": ["data1", "data2"]}
+    common = {"groups": groups}
+    hostvars = HostVars(
+        data1={**common, "inventory_hostname": "data1", "mariadb_port": 3307, "mariadb_addresses": ["10.0.0.1"]},
+        data2={**common, "inventory_hostname": "data2", "mariadb_addresses": ["10.0.0.2"]},
+        web1=common,
+    )
+    settings = {"groups": groups, "hostvars": hostvars}
+    found = asked("listens", settings, playbook=str(playbook), hosts=["web1", "data1", "data2"])
+    assert [(one["address"], one["port"]) for one in found] == [("10.0.0.1", 3307), ("10.0.0.2", 3306)]
+    assert asked("listens", settings, playbook=str(playbook)) == []
+    assert asked("listens", settings, playbook=str(playbook), hosts=[]) == []

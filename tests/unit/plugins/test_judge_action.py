@@ -79,3 +79,31 @@ def test_a_group_that_is_misspelt() -> None:
 def test_one_of_both_is_asked_for(args: dict[str, str]) -> None:
     with pytest.raises(AnsibleActionFail):
         task(**args).run(None, {})
+
+
+def test_connections_of_all_applications_are_added_up_in_preflight(tmp_path: Path) -> None:
+    """A playbook hands over what applications of other hosts may open, and no host is contacted."""
+    playbook = tmp_path / "data.yml"
+    playbook.write_text(
+        "- hosts: data\n"
+        "  roles:\n"
+        "    - role: fushuma.production.mariadb\n"
+        "      mariadb_connections: >-\n"
+        "        {{ groups['app'] | map('extract', hostvars, 'pools') | flatten\n"
+        "           | selectattr('host', 'eq', inventory_hostname) }}\n",
+        "utf-8",
+    )
+    pool = {"host": "data1", "who": "shop web", "processes": 8, "pools": 2, "limit": 10}
+    groups = {"data": ["data1", "data2"], "app": ["app1", "app2"], "all": ["data1", "data2", "app1", "app2"]}
+    hostvars = HostVars(
+        data1={"groups": groups, "inventory_hostname": "data1"},
+        data2={"groups": groups, "inventory_hostname": "data2"},
+        app1={"pools": [pool]},
+        app2={"pools": [pool, {**pool, "host": "data2", "processes": 1}]},
+    )
+    found = task(playbook=str(playbook)).run(None, {"groups": groups, "hostvars": hostvars})
+    assert found["problems"] == [
+        "data1: mariadb_max_connections is 151: applications may open 1 x 8 x 2 x 10 (shop web) + 1 x 8 x 2 x 10 "
+        "(shop web) = 320 connections, a tenth more is 352, and 10 are kept (admin 5, exporter 3, backup 2). "
+        "Write at least 362, or smaller pools."
+    ]

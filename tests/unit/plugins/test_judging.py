@@ -385,3 +385,62 @@ def test_groups_with_a_slip_of_the_finger(groups: dict[str, list[str]], found: l
     plays = [{"import_playbook": "x.yml"}, {"hosts": "all", "roles": ["x"]}, {"hosts": "edge", "roles": ["x"]}]
     sentences = judging.misspelt_groups(plays, {"all": ["web1"], **groups})
     assert [sentence.split()[5] for sentence in sentences] == found
+
+
+# --- what a playbook hands over --------------------------------------------------------------------------------------
+
+
+def test_what_a_playbook_hands_to_each_role() -> None:
+    entry = {"role": ROLE, "tags": ["nginx"], "when": "x", "nginx_http_port": 81, "vars": {"nginx_https_port": 82}}
+    plays = [
+        {"hosts": "all", "roles": [entry, "fushuma.production.redis", {"role": "other.collection.x", "x_y": 1}]},
+        {"hosts": "edge", "roles": [{"role": ROLE, "nginx_http_port": 91}]},
+    ]
+    assert judging.handed_to(plays, {"all": ["web1", "db1"], "edge": ["web1"]}) == {
+        "web1": {"nginx": {"nginx_http_port": 91, "nginx_https_port": 82}, "redis": {}},
+        "db1": {"nginx": {"nginx_http_port": 81, "nginx_https_port": 82}, "redis": {}},
+    }
+
+
+def test_what_is_handed_over_is_judged_before_what_the_inventory_says() -> None:
+    handed = {"nginx": {"nginx_http_port": trust_as_template("{{ ports[0] }}"), "nginx_sitez": []}}
+    host = Host("web1", {"nginx_sites": [SITE], "nginx_http_port": 80, "ports": [0]}, ["nginx"], handed)
+    assert [sentence.split(" is ")[0] for sentence in judging.judge([host], templar())] == [
+        "web1: nginx_http_port",
+        "web1: nginx_sitez",
+    ]
+    assert judging.judge([Host("web1", host.variables, ["nginx"])], templar()) == []
+
+
+# --- memory ----------------------------------------------------------------------------------------------------------
+
+BOTH = {
+    "redis_admin_password": "canary-2f9c81d0a7b3",
+    "redis_instances": [{"name": "cache", "memory": "1gb"}, {"name": "old", "port": 1, "state": "absent"}],
+    "mariadb_memory": "1gb",
+    "mariadb_max_connections": 100,
+}
+
+
+def of_memory(**variables: Any) -> list[str]:
+    return judging.judge([Host("data1", {**BOTH, **variables}, ["redis", "mariadb"])], templar())
+
+
+def test_the_memory_of_all_roles_of_a_host_is_added_up() -> None:
+    assert of_memory() == [], "nobody has said how much there is"
+    assert of_memory(host_memory="4gb") == []
+    assert of_memory(host_memory="2gb") == [
+        'data1: host_memory is "2048 MB": it is asked for redis_instances[0].memory 1024 MB (the data of cache) + '
+        "mariadb_memory 1383 MB (1088 MB of buffers and 100 connections of 3.0 MB) = 2407 MB, and three quarters of "
+        "it are 1536 MB. Write less for one of them; a host with 3210 MB would do."
+    ]
+
+
+def test_what_a_host_says_of_its_memory_counts_more() -> None:
+    assert of_memory(host_memory="2gb", ansible_facts={"memtotal_mb": 4096}) == []
+    assert len(of_memory(host_memory="8gb", ansible_facts={"memtotal_mb": 2048})) == 1
+    assert of_memory(host_memory=trust_as_template("{{ size }}"), size="4gb") == []
+
+
+def test_a_host_memory_that_is_no_size() -> None:
+    assert of_memory(host_memory="lots") == ['data1: host_memory is "lots": it is no size. Write "4gb".']

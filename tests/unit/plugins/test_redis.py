@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from ansible_collections.fushuma.production.plugins.plugin_utils import specs
 from ansible_collections.fushuma.production.plugins.plugin_utils.problem import sentences
-from ansible_collections.fushuma.production.plugins.plugin_utils.redis import bytes_of, problems
+from ansible_collections.fushuma.production.plugins.plugin_utils.redis import problems
+from ansible_collections.fushuma.production.plugins.plugin_utils.sizes import bytes_of
 
 OPTIONS = specs.role_options("redis")
 USER = {"name": "app", "password": "canary-1f0e9d8c7b6a"}

@@ -73,6 +73,40 @@ def test_a_file_may_ask_for_a_restart(host: Host, service: ServiceMaker) -> None
     assert host.commands() == [f"reload-or-restart {UNIT}"]
 
 
+@pytest.fixture
+def accounts(host: Host) -> File:
+    """A file that a program brings into force, and another one says whether it is."""
+    me, us = str(os.geteuid()), str(os.getegid())
+    load = host.program("load", f"cp {host.path('accounts')} {host.bin}/loaded; echo load >>{host.bin}/log")
+    asked = host.program("asked", f"cmp -s {host.path('accounts')} {host.bin}/loaded")
+    return File(str(host.path("accounts")), b"one", me, us, apply=[load], in_force=asked)
+
+
+def test_what_is_not_in_force_any_more_is_applied_and_units_are_left_alone(
+    host: Host, service: ServiceMaker, accounts: File
+) -> None:
+    host.unit(UNIT, active=True, enabled=True)
+    converge(service(raw=[accounts], units=[UNIT]), host.store)
+    assert not converge(service(raw=[accounts], units=[UNIT]), host.store).changed
+    host.commands()
+    (host.bin / "loaded").write_text("by hand", "utf-8")
+    planned = converge(service(raw=[accounts], units=[UNIT]), host.store, check=True)
+    assert (planned.changed, planned.commands, host.commands()) == (True, [*accounts.apply], [])
+    assert converge(service(raw=[accounts], units=[UNIT]), host.store).changed
+    assert host.commands() == ["load"]
+    assert not converge(service(raw=[accounts], units=[UNIT]), host.store).changed
+
+
+def test_a_file_that_does_not_come_into_force_is_put_back(host: Host, service: ServiceMaker, accounts: File) -> None:
+    converge(service(raw=[accounts]), host.store)
+    never = replace(accounts, content=b"two", apply=[["true"]])
+    with pytest.raises(TransactionError, match="asked` ended with 1"):
+        converge(service(raw=[never]), host.store)
+    assert host.path("accounts").read_text() == "one"
+    gone = replace(accounts, content=None)
+    assert converge(service(raw=[gone]), host.store).changed, "what shall not be there is not asked"
+
+
 @pytest.mark.parametrize("check", [True, False])
 def test_a_unit_that_would_undo_the_change_is_refused_before_anything_happens(
     host: Host, service: ServiceMaker, check: bool

@@ -40,6 +40,7 @@ class Role:
             **role_files(self.name, "vars"),
             "ansible_facts": FACTS[self.release],
             "inventory_hostname": "web1",
+            "role_path": str(specs.ROLES / self.name),
             "omit": "omitted",
         }
 
