@@ -21,22 +21,22 @@ def settings_of(name: str, settings: Any) -> dict[str, Any]:
     return specs.filled(options, settings)
 
 
-def app_model(settings: Any) -> list[dict[str, Any]]:
+def app_model(settings: Any, first: bool = True) -> list[dict[str, Any]]:
     """The applications as the module app_release takes them."""
     try:
-        return model.model(settings_of("app_model", settings))
+        return model.model(settings_of("app_model", settings), first=first)
     except (OSError, ValueError) as error:
         raise AnsibleFilterError(f"app_model: {error}") from error
 
 
-def app_exports(settings: Any, host: str) -> dict[str, Any]:
+def app_exports(settings: Any, host: str, first: bool = True) -> dict[str, Any]:
     """What others need to know of the applications of a host."""
-    return model.exports(settings_of("app_exports", settings), host)
+    return model.exports(settings_of("app_exports", settings), host, first=first)
 
 
-def app_scheduled(settings: Any) -> list[dict[str, str]]:
+def app_scheduled(settings: Any, first: bool = True) -> list[dict[str, str]]:
     """What runs at its time: unit, application, process and schedule of each."""
-    return model.scheduled(settings_of("app_scheduled", settings))
+    return model.scheduled(settings_of("app_scheduled", settings), first=first)
 
 
 def app_switch(settings: Any, application: str, *told: Any, **more: Any) -> dict[str, Any]:

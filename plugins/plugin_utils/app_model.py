@@ -27,12 +27,24 @@ NOT_SENT = {".git", ".hg", ".svn"}
 TMPFS = "rw,noexec,nosuid,nodev,size=64m"
 
 
-def model(settings: Settings) -> list[dict[str, Any]]:
+def model(settings: Settings, *, first: bool = True) -> list[dict[str, Any]]:
     """The applications as the module app_release takes them. ``settings`` have passed the judge and hold all defaults.
 
+    first: whether the host is the one that runs what there may be one of only.
     Raises OSError or ValueError where an image's file is none.
     """
-    return [_application(app) for app in settings["app_applications"]]
+    return [_application(app) for app in on_host(settings, first)["app_applications"]]
+
+
+def on_host(settings: Settings, first: bool) -> Settings:
+    """The settings without what runs on another host."""
+    if first:
+        return settings
+    apps = [
+        {**app, "processes": [process for process in app["processes"] if not process["single"]]}
+        for app in settings["app_applications"]
+    ]
+    return {**settings, "app_applications": apps}
 
 
 def _application(app: App) -> dict[str, Any]:
@@ -203,7 +215,7 @@ def ports_of(text: str) -> tuple[int, int]:
     return (int(first), int(last or first)) if first.isdigit() and (last or first).isdigit() else (0, -1)
 
 
-def scheduled(settings: Settings) -> list[dict[str, str]]:
+def scheduled(settings: Settings, *, first: bool = True) -> list[dict[str, str]]:
     """What runs at its time: ``{unit, application, process, schedule}`` of each."""
     return [
         {
@@ -212,14 +224,15 @@ def scheduled(settings: Settings) -> list[dict[str, str]]:
             "process": process["name"],
             "schedule": process["schedule"],
         }
-        for app in settings["app_applications"]
+        for app in on_host(settings, first)["app_applications"]
         for process in app["processes"]
         if process["schedule"]
     ]
 
 
-def exports(settings: Settings, host: str) -> dict[str, list[dict[str, Any]]]:
+def exports(settings: Settings, host: str, *, first: bool = True) -> dict[str, list[dict[str, Any]]]:
     """What others need to know of the applications of a host."""
+    settings = on_host(settings, first)
     apps = settings["app_applications"]
     volumes = {v["source"] for app in apps for one in app["processes"] for v in one["volumes"] if not v["read_only"]}
     return {
