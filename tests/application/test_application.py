@@ -8,10 +8,12 @@ Debian's, set up by hand on a throw-away host.
 
 from __future__ import annotations
 
+import io
 import json
 import re
 import secrets
 import socket
+import tarfile
 import threading
 import time
 import urllib.error
@@ -35,13 +37,40 @@ LABEL = "fushuma.application-test"
 PORT = 3000
 STOPS_WITHIN = 5.0  # seconds
 
-SET_UP = """
+TLS_PORT = 6380  # Redis's
+# $1 is the password of all users, $2 the host's address.
+SET_UP = f"""
 set -eu
-printf '[mariadbd]\\nbind-address = 0.0.0.0\\n' > /etc/mysql/mariadb.conf.d/99-test.cnf
-printf 'bind 0.0.0.0\\nuser default off\\nuser shop on >%s ~shop:* resetchannels +@all -@admin -@dangerous +info\\n' \
-    "$1" >> /etc/redis/redis.conf
+mkdir /etc/tls && cd /etc/tls
+new() {{ openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 30 "$@" 2> /dev/null; }}
+new -keyout ca.key -out ca.pem -subj /CN=authority
+new -CA ca.pem -CAkey ca.key -keyout server.key -out server.pem -subj /CN=server \
+    -addext basicConstraints=critical,CA:FALSE -addext "subjectAltName=IP:$2"
+chmod 0644 server.key
+cat > /etc/mysql/mariadb.conf.d/99-test.cnf << END
+[mariadbd]
+bind-address = 0.0.0.0
+ssl-cert = /etc/tls/server.pem
+ssl-key = /etc/tls/server.key
+[client]
+ssl-verify-server-cert = OFF
+END
+cat >> /etc/redis/redis.conf << END
+bind 0.0.0.0
+tls-port {TLS_PORT}
+tls-cert-file /etc/tls/server.pem
+tls-key-file /etc/tls/server.key
+tls-auth-clients no
+user default off
+user shop on >$1 ~shop:* resetchannels +@all -@admin -@dangerous +info
+END
 systemctl restart mariadb.service redis-server.service
-mariadb -e "CREATE DATABASE shop; CREATE USER shop@'%' IDENTIFIED BY '$1'; GRANT ALL ON shop.* TO shop@'%'"
+mariadb << END
+CREATE DATABASE shop;
+CREATE USER shop@'%' IDENTIFIED BY '$1';
+CREATE USER guarded@'%' IDENTIFIED BY '$1' REQUIRE SSL;
+GRANT ALL ON shop.* TO shop@'%', guarded@'%';
+END
 """
 
 
@@ -103,6 +132,14 @@ class Started:
         return self
 
 
+def packed(name: str, text: str) -> bytes:
+    """A tar archive of one file."""
+    memory = io.BytesIO()
+    with tarfile.open(fileobj=memory, mode="w") as tar:
+        application_image.add(tar, name, text.encode())
+    return memory.getvalue()
+
+
 @dataclass
 class Shop:
     """The engine, and the host with the database and Redis."""
@@ -117,7 +154,11 @@ class Shop:
             self.client.images.load(archive)
         return image
 
-    def start(self, process: str, image: str = "shop:1.0.0", **changes: str) -> Started:
+    def start(self, process: str, image: str = "shop:1.0.0", ca: str = "", **changes: str) -> Started:
+        """A process of the application; with a ``ca`` it goes to the database and Redis over TLS."""
+        if ca:
+            place = "/uploads/ca.pem"
+            changes = {"DATABASE_CA": place, "REDIS_CA": place, "REDIS_PORT": str(TLS_PORT), **changes}
         environment = {
             "DATABASE_HOST": self.data.record.address,
             "DATABASE_NAME": "shop",
@@ -142,6 +183,8 @@ class Shop:
             security_opt=["no-new-privileges"],
             labels=[LABEL],
         )
+        if ca:
+            container.put_archive("/uploads", packed("ca.pem", ca))
         container.start()
         return Started(container)
 
@@ -156,8 +199,8 @@ class Shop:
 @pytest.fixture(scope="module")
 def shop(boot: Callable[..., Any]) -> Iterator[Shop]:
     data = boot("shopdata", "13", publish={free_port(): registry_support.PORT})
-    data.install("mariadb-server", "redis-server")
-    data.run(["sh", "-c", SET_UP, "sh", PASSWORD])
+    data.install("mariadb-server", "openssl", "redis-server")
+    data.run(["sh", "-c", SET_UP, "sh", PASSWORD, data.record.address])
     with closing(docker.from_env(timeout=120)) as client:
         found = Shop(client, data)
         found.loaded("1.0.0")
@@ -272,6 +315,19 @@ def test_it_outlives_its_database_and_redis(web: Started, shop: Shop) -> None:
     shop.data.sh("systemctl start mariadb.service redis-server.service")
     web.ready()
     assert web.add("Spoon").data["queued"] is True
+
+
+def test_over_tls_it_goes_to_whom_its_authority_vouches_for_only(shop: Shop) -> None:
+    plain = shop.start("web", DATABASE_USER="guarded")
+    wait_for(lambda: plain.ask("/ready").status, "it answers")
+    assert plain.ask("/ready").data["database"] == "ER_ACCESS_DENIED_ERROR"
+    authority, stranger = (shop.data.read(f"/etc/tls/{name}") for name in ("ca.pem", "server.pem"))
+    web = shop.start("web", ca=authority, DATABASE_USER="guarded").ready()
+    assert web.add("Cosy").data["queued"] is True
+    deceived = shop.start("web", ca=stranger, DATABASE_USER="guarded")
+    wait_for(lambda: deceived.ask("/health").status == 200, "it runs")
+    answer = deceived.ask("/ready")
+    assert (answer.status, "ok" in answer.data.values()) == (503, False)
 
 
 def test_a_stop_lets_end_what_is_under_way(shop: Shop) -> None:
