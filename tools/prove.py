@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 from verdicts import (
     ROLE_STEPS,
@@ -42,22 +43,17 @@ PYTHON = sys.executable
 LONGEST_COMMAND = 1800.0  # seconds; what takes longer hangs
 WIDTH = 120
 TAIL = 40  # lines of output shown where a suite fails
-SCENARIOS_AT_A_TIME = 2
+HOST_SUITES_AT_A_TIME = 2
 MACHINE_LACKS = 2  # the exit code by which tools/testhosts says that it cannot work here
 RELEASES = ("12", "13")
 
-# Folders below tests/ and the programs they need; the latter ones need test hosts. Each runs where it exists.
-LOCAL_FOLDERS: Mapping[str, tuple[str, ...]] = {"csp_evaluator": ("node", "npm")}
-HOST_FOLDERS: Mapping[str, tuple[str, ...]] = {
-    "hosts": (),
-    "faults": (),
-    "audit": (),
-    "lockout": (),
-    "runbooks": (),
-    "acme": (),
-    "outside": (),
-    "browser": (),
-}
+# Folders below tests/. Each runs where it exists.
+LOCAL_FOLDERS: Mapping[str, tuple[str, ...]] = {"csp_evaluator": ("node", "npm")}  # the programs they need
+# These need hosts, which are called as no other suite's, and mostly wait for them: they run beside another suite,
+# before the scenarios and the longest first, so that none is left to run alone at the end.
+SHARING_FOLDERS = ("lockout", "runbooks", "acme", "audit", "application")
+# These need hosts and the machine for themselves: they hit upon moments, bring load or drive a browser.
+LONELY_FOLDERS = ("hosts", "faults", "outside", "browser")
 
 Command = tuple[str, ...]
 
@@ -137,12 +133,12 @@ def unit_suite() -> Suite:
     )
 
 
-def pytest_suite(root: Path, folder: str, programs: tuple[str, ...], needs_hosts: bool) -> list[Suite]:
-    """One pytest run over a folder below tests/, where it exists."""
+def pytest_suite(root: Path, folder: str, **options: Any) -> list[Suite]:
+    """One pytest run over a folder below tests/, where it exists; ``options`` are those of its Suite."""
     name = f"tests/{folder}"
     junit = left_by(name, "xml")
     command = (PYTHON, "-m", "pytest", name, f"--junitxml={junit}")
-    suite = Suite(name, (command,), lambda runs: judge_pytest(runs, text_of(junit)), programs, needs_hosts)
+    suite = Suite(name, (command,), lambda runs: judge_pytest(runs, text_of(junit)), **options)
     return [suite] if (root / name).is_dir() else []
 
 
@@ -156,24 +152,26 @@ def scenario_suite(root: Path, scenario: str) -> Suite:
         wanted=ROLE_STEPS if (root / "roles" / scenario).is_dir() else ("verify",),
     )
     command = ("molecule", "test", "-s", scenario)
-    return Suite(f"molecule/{scenario}", (command,), judge, needs_hosts=True, at_a_time=SCENARIOS_AT_A_TIME)
+    return Suite(f"molecule/{scenario}", (command,), judge, needs_hosts=True, at_a_time=HOST_SUITES_AT_A_TIME)
 
 
 def all_suites(root: Path) -> list[Suite]:
     """Everything `make test` runs, in order: what fails fast comes first, what needs hosts last."""
+    sharing = {"needs_hosts": True, "at_a_time": HOST_SUITES_AT_A_TIME}
     return [
         *static_suite(root),
         unit_suite(),
-        *(suite for name, programs in LOCAL_FOLDERS.items() for suite in pytest_suite(root, name, programs, False)),
+        *(suite for name, needed in LOCAL_FOLDERS.items() for suite in pytest_suite(root, name, programs=needed)),
         Suite("sanity", ((PYTHON, "tools/sanity.py"),)),
+        *(suite for name in SHARING_FOLDERS for suite in pytest_suite(root, name, **sharing)),
         *(scenario_suite(root, path.parent.name) for path in sorted(root.glob("molecule/*/molecule.yml"))),
-        *(suite for name, programs in HOST_FOLDERS.items() for suite in pytest_suite(root, name, programs, True)),
+        *(suite for name in LONELY_FOLDERS for suite in pytest_suite(root, name, needs_hosts=True)),
     ]
 
 
 def folders_without_suite(root: Path) -> list[Result]:
     """A failed row for whatever below tests/ holds tests that no suite runs."""
-    known = {"unit", *LOCAL_FOLDERS, *HOST_FOLDERS}
+    known = {"unit", *LOCAL_FOLDERS, *SHARING_FOLDERS, *LONELY_FOLDERS}
     found = {path.relative_to(root / "tests").parts[0] for path in (root / "tests").rglob("test_*.py")}
     return [Result(f"tests/{name}", "failed", 0.0, "no suite runs it") for name in sorted(found - known)]
 

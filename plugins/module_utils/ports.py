@@ -14,6 +14,7 @@ import socket
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -122,14 +123,25 @@ def place(address: str, port: int) -> str:
 # --- asking -----------------------------------------------------------------------------------------------------------
 
 
-def look(address: str, asked: Sequence[int], declared: Sequence[Declared], seconds: float) -> Seen:
+def look_at_all(
+    addresses: Sequence[str], asked: Sequence[int], declared: Sequence[Declared], seconds: float
+) -> list[Seen]:
+    """Ask the ports of all addresses of a host at the same time, for nearly all of it is waiting. Raises as `look`."""
+    with ThreadPoolExecutor(max(1, len(addresses))) as pool:
+        at_once = allowed_at_once(max(1, len(addresses)))
+        return list(pool.map(lambda address: look(address, asked, declared, seconds, at_once), addresses))
+
+
+def look(
+    address: str, asked: Sequence[int], declared: Sequence[Declared], seconds: float, at_once: int = AT_ONCE
+) -> Seen:
     """Ask the ports of one address. Raises TimeoutError where that is not done within ``seconds``."""
     deadline = time.monotonic() + seconds
     here = [one for one in declared if one.is_at(address)]
-    answering = set(connecting(address, asked, PATIENCE, deadline))
+    answering = set(connecting(address, asked, PATIENCE, deadline, at_once))
     expected = {port for one in here if one.protocol == "tcp" for port in numbers(one.ports)}
     late = sorted((expected & set(asked)) - answering)
-    answering.update(connecting(address, late, DECLARED_PATIENCE, deadline))
+    answering.update(connecting(address, late, DECLARED_PATIENCE, deadline, at_once))
     udp = sorted({number for one in here if one.protocol == "udp" for number in numbers(one.ports)})
     return Seen(address, source_towards(address), frozenset(answering), frozenset(refusing_udp(address, udp)))
 
@@ -148,22 +160,24 @@ def source_towards(address: str) -> str:
         return str(one.getsockname()[0])
 
 
-def allowed_at_once() -> int:
-    """How many connections this process may hold, having asked for all that it may ask for."""
+def allowed_at_once(addresses: int) -> int:
+    """How many connections to each of its addresses a process may hold, having asked for all that it may ask for."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = AT_ONCE + SPARE_FILES
+    wanted = AT_ONCE * addresses + SPARE_FILES
     highest = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
     if soft != resource.RLIM_INFINITY and soft < highest:
         with contextlib.suppress(ValueError, OSError):
             resource.setrlimit(resource.RLIMIT_NOFILE, (highest, hard))
             soft = highest
-    return AT_ONCE if soft == resource.RLIM_INFINITY else max(1, min(AT_ONCE, soft - SPARE_FILES))
+    return AT_ONCE if soft == resource.RLIM_INFINITY else max(1, min(AT_ONCE, (soft - SPARE_FILES) // addresses))
 
 
-def connecting(address: str, ports: Sequence[int], patience: float, deadline: float) -> Iterator[int]:
-    """The ports that accept a TCP connection, each asked once, many at a time."""
+def connecting(
+    address: str, ports: Sequence[int], patience: float, deadline: float, at_once: int = AT_ONCE
+) -> Iterator[int]:
+    """The ports that accept a TCP connection, each asked once, so many at a time."""
     waiting: deque[tuple[float, socket.socket]] = deque()  # in the order in which their time is over
-    at_once, left = allowed_at_once(), deque(ports)
+    left = deque(ports)
     with selectors.DefaultSelector() as selector:
         try:
             while left or waiting:

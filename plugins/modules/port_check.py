@@ -50,7 +50,7 @@ options:
     type: str
     default: 1-65535
   timeout:
-    description: Seconds for each address. A host that drops what it does not know takes about 20 for all ports.
+    description: Seconds for all of it. A host that drops what it does not know takes about 20 for all ports.
     type: int
     default: 120
 attributes:
@@ -94,7 +94,12 @@ differences:
 import ipaddress
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.fushuma.production.plugins.module_utils.ports import Declared, differences, look, numbers
+from ansible_collections.fushuma.production.plugins.module_utils.ports import (
+    Declared,
+    differences,
+    look_at_all,
+    numbers,
+)
 
 DECLARED = {
     "ports": {"type": "str", "required": True},
@@ -117,7 +122,7 @@ def main() -> None:
     try:
         asked = numbers(module.params["ports"])
         addresses = [str(ipaddress.ip_address(one.strip("[]"))) for one in module.params["addresses"]]
-        seen = [look(address, asked, declared, module.params["timeout"]) for address in addresses]
+        seen = look_at_all(addresses, asked, declared, module.params["timeout"])
         found = [one for answers in seen for one in differences(declared, asked, answers)]
     except (OSError, ValueError) as error:
         module.fail_json(msg=str(error))

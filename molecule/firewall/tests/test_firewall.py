@@ -7,6 +7,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -27,13 +28,29 @@ def converge() -> Played:
     return run_playbook(CONVERGE, "--diff", "--inventory", inventory())
 
 
-@pytest.mark.parametrize("version", FAMILIES)
-def test_nmap_finds_the_declared_ports_and_no_other(host: Host, version: int) -> None:
+def scanned(host: Host, version: int) -> str:
+    """What nmap, run on another host, says of all ports."""
     options = f"-{version}" if version == 6 else ""
-    where = address_of(host, version)
     # From a declared port: answers to what the other host asks are let in, and would look like ports that refuse.
-    scan = f"nmap {options} -n -Pn -sS -p- -g 6001 --min-rate 6000 --max-retries 1 --max-rtt-timeout 300ms {where}"
-    found = peer_of(host).check_output(scan)
+    rate = "-g 6001 --min-rate 6000 --max-retries 1 --max-rtt-timeout 300ms"
+    scan = f"nmap {options} -n -Pn -sS -p- {rate} {address_of(host, version)}"
+    return str(peer_of(host).check_output(scan))
+
+
+@pytest.fixture(scope="module")
+def scans() -> dict[tuple[str, int], str]:
+    """All scans, made at the same time."""
+    asked = {(name, version): host for name, host in all_hosts().items() for version in FAMILIES}
+    with ThreadPoolExecutor(len(asked)) as pool:
+        found = pool.map(lambda one: scanned(asked[one], one[1]), asked)
+        return dict(zip(asked, found, strict=True))
+
+
+@pytest.mark.parametrize("version", FAMILIES)
+def test_nmap_finds_the_declared_ports_and_no_other(
+    host: Host, version: int, scans: dict[tuple[str, int], str]
+) -> None:
+    found = scans[host.backend.host, version]
     states = {int(port): state for port, state in re.findall(r"^(\d+)/tcp\s+(\S+)", found, re.MULTILINE)}
     # 6001 is declared and nobody listens there; a port that is not declared does not even refuse.
     assert DECLARED - {6001} == {port for port, state in states.items() if state == "open"}, found

@@ -149,8 +149,16 @@ def dropping() -> Iterator[int]:
 
 
 def test_what_drops_is_given_up(dropping: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ports, "AT_ONCE", 3)
-    assert list(ports.connecting("127.0.0.1", [dropping] * 7, 0.05, float("inf"))) == []
+    assert list(ports.connecting("127.0.0.1", [dropping] * 7, 0.05, float("inf"), 3)) == []
+
+
+def test_addresses_are_asked_at_the_same_time(dropping: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ports, "PATIENCE", 2.0)
+    began = time.monotonic()
+    seen = ports.look_at_all(["127.0.0.1"] * 4, [dropping], [], 30)
+    assert [one.answering for one in seen] == [frozenset()] * 4
+    assert time.monotonic() - began < 6
+    assert ports.look_at_all([], [dropping], [], 30) == []
 
 
 def test_what_drops_does_not_hold_up_for_longer_than_there_is_time(dropping: int) -> None:
@@ -185,17 +193,27 @@ def test_declared_udp_ports_that_refuse(listening: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("limits", "count"),
-    [((1024, 2048), 1984), ((100, 100), 36), ((10, 10), 1), ((10**6, 10**6), 4000), ((-1, -1), 4000), ((64, -1), 4000)],
+    ("limits", "addresses", "count"),
+    [
+        ((1024, 2048), 1, 1984),
+        ((1024, 2048), 2, 992),
+        ((100, 100), 1, 36),
+        ((10, 10), 1, 1),
+        ((10, 10), 2, 1),
+        ((10**6, 10**6), 1, 4000),
+        ((10**6, 10**6), 2, 4000),
+        ((-1, -1), 2, 4000),
+        ((64, -1), 2, 4000),
+    ],
 )
 def test_as_many_connections_as_the_process_may_hold(
-    limits: tuple[int, int], count: int, monkeypatch: pytest.MonkeyPatch
+    limits: tuple[int, int], addresses: int, count: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[tuple[int, int]] = []
     monkeypatch.setattr(resource, "getrlimit", lambda _what: limits)
     monkeypatch.setattr(resource, "setrlimit", lambda _what, wanted: asked.append(wanted))
-    assert ports.allowed_at_once() == count
-    assert asked in ([], [(min(4064, limits[1] % 2**32), limits[1])])
+    assert ports.allowed_at_once(addresses) == count
+    assert asked in ([], [(min(4000 * addresses + 64, limits[1] % 2**32), limits[1])])
 
 
 # --- the module -------------------------------------------------------------------------------------------------------

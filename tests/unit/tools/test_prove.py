@@ -49,18 +49,15 @@ def make(root: Path, *names: str) -> None:
 def test_suites_follow_from_what_exists(tmp_path: Path) -> None:
     make(tmp_path, "roles/web/meta/argument_specs.yml", "molecule/web/molecule.yml", "molecule/web/verify.yml")
     make(tmp_path, "molecule/stack/molecule.yml", "molecule/shared/converge.yml")
-    make(tmp_path, "tests/csp_evaluator/test_a.py", "tests/hosts/test_b.py")
+    make(tmp_path, "tests/csp_evaluator/test_a.py", "tests/faults/test_b.py", "tests/lockout/test_c.py")
     suites = {suite.name: suite for suite in prove.all_suites(tmp_path)}
     assert list(suites) == [
         *("generated", "lint", "types", "unit", "tests/csp_evaluator", "sanity"),
-        *("molecule/stack", "molecule/web", "tests/hosts"),
+        *("tests/lockout", "molecule/stack", "molecule/web", "tests/faults"),
     ]
-    assert [name for name, suite in suites.items() if suite.needs_hosts] == [
-        "molecule/stack",
-        "molecule/web",
-        "tests/hosts",
-    ]
-    assert [name for name, suite in suites.items() if suite.at_a_time == 2] == ["molecule/stack", "molecule/web"]
+    sharing = ["tests/lockout", "molecule/stack", "molecule/web"]
+    assert [name for name, suite in suites.items() if suite.needs_hosts] == [*sharing, "tests/faults"]
+    assert [name for name, suite in suites.items() if suite.at_a_time == 2] == sharing
     assert suites["generated"].commands[1][-1] == "fushuma.production.web"
     assert suites["tests/csp_evaluator"].programs == ("node", "npm")
 
@@ -119,7 +116,7 @@ def test_each_judge_sees_only_the_output_of_its_own_run(runner: Runner, logs: Pa
 
 def test_a_report_of_an_earlier_run_is_not_believed(runner: Runner, logs: Path, tmp_path: Path) -> None:
     make(tmp_path, "tests/a/test_a.py")
-    [suite] = prove.pytest_suite(tmp_path, "a", (), needs_hosts=False)
+    [suite] = prove.pytest_suite(tmp_path, "a")
     (logs / "tests-a.xml").write_text("<testsuites><testcase classname='a' name='b' /></testsuites>")
     [row] = prove.run_suite(replace(suite, commands=(python("pass"),)), runner)
     assert (row.outcome, row.reason) == ("failed", "pytest left no report")
