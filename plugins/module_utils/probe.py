@@ -129,8 +129,9 @@ def _http_complaint(probe: Probe, url: str) -> str:
     if answer.status != probe.status:
         return f"{url} answers {answer.status}, not {probe.status}"
     for name, text in probe.expects.items():
-        if text not in (found := ", ".join(answer.headers.get_all(name, []))):
-            return f"{url} answers with {name}: {found or 'nothing'}, not {text!r}"
+        found = answer.headers.get_all(name)
+        if found is None or text not in ", ".join(found):
+            return f"{url} answers with {name}: {', '.join(found or ['nothing'])}, not {text!r}"
     if probe.body not in body:
         return f"{url} does not answer with {probe.body!r} but with {body[:80]!r}"
     return ""

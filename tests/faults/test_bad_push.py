@@ -4,44 +4,17 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
-from hosts_support import Client, Edge, disagreements, on_each, running_digest, tree_of, wait_for
+from hosts_support import Client, Edge, disagreements, on_each, running_digest, tree_of
+from load_support import Load, load_on
 
 TAKEN_PORT = 9999
-# wrk opens a connection for each request: nginx before 1.27.4 closes idle connections when it reloads, which wrk counts
-# as errors even where it could ask again (RFC 9112 §9.3.1). A slow machine is no error.
-WRK = "wrk -t1 -c4 -d600s --timeout 60s -H 'Connection: close' https://localhost:443/"
-
-
-@dataclass
-class Load:
-    """What wrk has counted, once it has ended."""
-
-    requests: int = 0
-    errors: list[str] = field(default_factory=list)
-
-
-@contextmanager
-def load_on(edge: Edge) -> Iterator[Load]:
-    """wrk inside the host, from entering the context to leaving it."""
-    counted = Load()
-    with ThreadPoolExecutor(1) as pool:
-        output = pool.submit(edge.host.sh, WRK)
-        try:
-            wait_for(lambda: edge.host.run(["pgrep", "-x", "wrk"], check=False).code == 0, "wrk runs")
-            yield counted
-        finally:
-            edge.host.run(["pkill", "-INT", "-x", "wrk"], check=False)
-    text = output.result()
-    counted.requests = int(re.findall(r"(\d+) requests in", text)[0])
-    counted.errors += re.findall(r"Socket errors: .*|Non-2xx or 3xx responses: .*", text)
+# A connection for each request: nginx before 1.27.4 closes idle connections when it reloads, which wrk counts as errors
+# even where it could ask again (RFC 9112 §9.3.1).
+CLOSING = ["-H", "Connection: close"]
 
 
 def with_site(settings: Mapping[str, Any], **options: Any) -> dict[str, Any]:
@@ -53,7 +26,7 @@ def with_site(settings: Mapping[str, Any], **options: Any) -> dict[str, Any]:
 def push_all(one: Edge, settings: Mapping[str, Mapping[str, Any]], client: Client) -> Load:
     """Push a configuration that nginx refuses, one that does not come into force, and a good one."""
     before, running = tree_of(one.host), running_digest(one.host)
-    with client, load_on(one) as load:
+    with client, load_on(one.host, "https://localhost:443/", CLOSING) as load:
         # nginx -t looks the upstream's name up and does not find it.
         refused = one.play(with_site(settings["a"], upstream={"servers": ["backend.invalid:8080"]}, content=None))
         assert refused.failed
