@@ -324,7 +324,8 @@ def descendants(pid: int) -> list[int]:
 class Client:
     """Asks a site over TLS, one new connection after the other, from entering the context to leaving it.
 
-    ``accept(body)`` says whether an answer with status 200 is a whole page. Certificates are not judged.
+    ``accept(body)`` says whether an answer with the wanted status is a whole page. With a ``body`` it posts that.
+    Certificates are not judged.
     """
 
     port: int
@@ -332,6 +333,8 @@ class Client:
     path: str = "/"
     accept: Callable[[str], bool] = lambda _body: True
     pause: float = 0.03  # seconds between two requests
+    body: str | None = None
+    status: int = 200
     requests: int = 0
     failures: list[str] = field(default_factory=list)
 
@@ -360,14 +363,15 @@ class Client:
         try:
             connection.connect()
             connection.sock = self._tls.wrap_socket(connection.sock, server_hostname=self.name)
-            connection.request("GET", self.path, headers={"Host": self.name, "Connection": "close"})
+            headers = {"Host": self.name, "Connection": "close", "Content-Type": "application/json"}
+            connection.request("GET" if self.body is None else "POST", self.path, self.body, headers)
             answer = connection.getresponse()
             body = answer.read().decode("utf-8", "replace")
         except (OSError, http.client.HTTPException) as error:
             return f"{type(error).__name__}: {error}"
         finally:
             connection.close()
-        return "" if answer.status == 200 and self.accept(body) else f"{answer.status}: {body[:200]!r}"
+        return "" if answer.status == self.status and self.accept(body) else f"{answer.status}: {body[:200]!r}"
 
 
 def unjudged() -> ssl.SSLContext:

@@ -53,7 +53,7 @@ LOCAL_FOLDERS: Mapping[str, tuple[str, ...]] = {"csp_evaluator": ("node", "npm")
 # before the scenarios and the longest first, so that none is left to run alone at the end.
 SHARING_FOLDERS = ("lockout", "runbooks", "acme", "audit", "application")
 # These need hosts and the machine for themselves: they hit upon moments, bring load or drive a browser.
-LONELY_FOLDERS = ("hosts", "faults", "outside", "browser")
+LONELY_FOLDERS = ("hosts", "faults", "deploys", "outside", "browser")
 
 Command = tuple[str, ...]
 
