@@ -37,8 +37,12 @@ EXAMPLES = r"""
       firewall_listens: "{{ query('fushuma.production.exports', 'listens') }}"
 
 - name: Add up the connections that the applications of all hosts may open
-  ansible.builtin.debug:
-    msg: "{{ query('fushuma.production.exports', 'connections', hosts=groups['all']) }}"
+  hosts: data
+  roles:
+    - role: fushuma.production.mariadb
+      mariadb_connections: >-
+        {{ query('fushuma.production.exports', 'connections', hosts=groups['all'])
+           | selectattr('host', 'eq', inventory_hostname) }}
 """
 
 RETURN = r"""
