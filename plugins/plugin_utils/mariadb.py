@@ -42,6 +42,7 @@ OWN_VARIABLES = {
     "log_slow_query": "mariadb_slow_seconds",
     "slow_query_log_file": "mariadb_slow_seconds",
     "log_slow_query_file": "mariadb_slow_seconds",
+    "ssl": "mariadb_tls",
     "ssl_ca": "mariadb_tls",
     "ssl_cert": "mariadb_tls",
     "ssl_key": "mariadb_tls",

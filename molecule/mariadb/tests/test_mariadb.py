@@ -203,11 +203,13 @@ def test_secrets_are_not_lying_about(host: Host) -> None:
 # --- changes ---------------------------------------------------------------------------------------------------------
 
 DRIFT = """
+CREATE TABLE IF NOT EXISTS shop.goods (id INT PRIMARY KEY, name VARCHAR(9));
+CREATE OR REPLACE PROCEDURE shop.count_them() SELECT COUNT(*) FROM shop.goods;
 GRANT ALL ON *.* TO app@localhost WITH GRANT OPTION; REVOKE SELECT ON shop.* FROM app@'127.0.0.1';
 GRANT SELECT (id) ON shop.goods TO figures@localhost; GRANT UPDATE ON shop.goods TO figures@localhost;
 CREATE ROLE IF NOT EXISTS keepers; GRANT keepers TO figures@localhost; GRANT PROXY ON root@localhost TO app@localhost;
 GRANT EXECUTE ON PROCEDURE shop.count_them TO figures@localhost WITH GRANT OPTION; GRANT SELECT ON shop.* TO PUBLIC;
-DROP USER changer@localhost; ALTER USER saver@localhost IDENTIFIED BY 'canary-other' ACCOUNT LOCK;
+DROP USER changer@localhost; ALTER USER saver@localhost IDENTIFIED BY 'never-declared' ACCOUNT LOCK;
 CREATE USER ''@localhost; CREATE USER root@'%'; CREATE USER app@'10.%'; CREATE USER friend@localhost;
 CREATE DATABASE test; ALTER DATABASE other_shop CHARACTER SET latin1; DROP DATABASE IF EXISTS spare
 """
@@ -226,12 +228,11 @@ def healed() -> Played:
     return played
 
 
-@pytest.mark.usefixtures("table")
 def test_what_hands_have_changed_is_healed_without_a_restart(host: Host, healed: Played) -> None:
     results = healed.results[host.backend.host]
     dry, done, again = of_role(results)
     assert (dry["changed"], done["changed"], again["changed"]) == (True, True, False)
-    assert dry["commands"] == done["commands"] == ["/usr/bin/python3 /usr/local/lib/mariadb-production.py apply"]
+    assert dry["commands"] == done["commands"] == ["/usr/bin/python3 -I /usr/local/lib/mariadb-production.py apply"]
     before, after = (one["stdout"] for one in results if "MainPID" in str(one.get("cmd")))
     assert before == after
     left = next(one["stdout"] for one in results if "mysql.user" in str(one.get("cmd")))

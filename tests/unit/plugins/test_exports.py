@@ -120,7 +120,7 @@ def test_the_exports_of_other_hosts_with_their_own_variables(tmp_path: Path) -> 
     playbook = tmp_path / "own.yml"
     playbook.write_text("- hosts: data\n  roles: [fushuma.production.mariadb]\n")
     groups = {"all": ["web1", "data1", "data2"], "data": ["data1", "data2"]}
-    common = {"groups": groups}
+    common = {"groups": groups, "mariadb_databases": [{"name": "shop"}]}
     hostvars = HostVars(
         data1={**common, "inventory_hostname": "data1", "mariadb_port": 3307, "mariadb_addresses": ["10.0.0.1"]},
         data2={**common, "inventory_hostname": "data2", "mariadb_addresses": ["10.0.0.2"]},
@@ -131,3 +131,11 @@ def test_the_exports_of_other_hosts_with_their_own_variables(tmp_path: Path) -> 
     assert [(one["address"], one["port"]) for one in found] == [("10.0.0.1", 3307), ("10.0.0.2", 3306)]
     assert asked("listens", settings, playbook=str(playbook)) == []
     assert asked("listens", settings, playbook=str(playbook), hosts=[]) == []
+
+
+@pytest.mark.parametrize("part", ["listens", "health", "logs", "metrics", "backup", "memory"])
+def test_no_mariadb_without_a_database(tmp_path: Path, part: str) -> None:
+    playbook = tmp_path / "own.yml"
+    playbook.write_text("- hosts: all\n  roles: [fushuma.production.mariadb]\n")
+    assert asked(part, {}, playbook=str(playbook)) == []
+    assert asked(part, {"mariadb_databases": [{"name": "shop"}]}, playbook=str(playbook)) != []

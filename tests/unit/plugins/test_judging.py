@@ -417,6 +417,7 @@ def test_what_is_handed_over_is_judged_before_what_the_inventory_says() -> None:
 BOTH = {
     "redis_admin_password": "canary-2f9c81d0a7b3",
     "redis_instances": [{"name": "cache", "memory": "1gb"}, {"name": "old", "port": 1, "state": "absent"}],
+    "mariadb_databases": [{"name": "shop"}],
     "mariadb_memory": "1gb",
     "mariadb_max_connections": 100,
 }

@@ -115,6 +115,7 @@ def test_settings_that_work(settings: dict[str, Any]) -> None:
         ({"settings": {"loose_x": 1}}, "settings.loose_x", "would pass over what it does not know"),
         ({"settings": {"max-connections": 1}}, "settings.max-connections", "Write mariadb_max_connections"),
         ({"settings": {"skip_log_bin": 1}}, "settings.skip_log_bin", "Write mariadb_binlog_days"),
+        ({"settings": {"skip-ssl": True}}, "settings.skip-ssl", "Write mariadb_tls"),
         ({"settings": {"local_infile": "ON"}}, "settings.local_infile", "told to send their own files"),
         ({"settings": {"skip-grant-tables": True}}, "settings.skip-grant-tables", "everybody would be let in"),
         ({"settings": {"sql_mode": "A\nuser = root"}}, "settings.sql_mode", "a variable has one value"),
