@@ -139,3 +139,16 @@ def test_no_mariadb_without_a_database(tmp_path: Path, part: str) -> None:
     playbook.write_text("- hosts: all\n  roles: [fushuma.production.mariadb]\n")
     assert asked(part, {}, playbook=str(playbook)) == []
     assert asked(part, {"mariadb_databases": [{"name": "shop"}]}, playbook=str(playbook)) != []
+
+
+def test_connections_of_the_applications_of_all_hosts() -> None:
+    """As site.yml asks for a database."""
+    pool = {"host": "data1", "processes": 4, "pools": 2, "limit": 5}
+    web = {"name": "web", "port": 3000, "replicas": 2, "connections": [pool]}
+    shop = {"name": "shop", "image": {"build": "/srv/shop"}, "processes": [web]}
+    groups = {"all": ["app1", "data1"], "app": ["app1"], "data": ["data1"]}
+    hostvars = HostVars(app1={"groups": groups, "inventory_hostname": "app1", "app_applications": [shop]})
+    known = {"groups": groups, "inventory_hostname": "data1", "hostvars": hostvars}
+    (found,) = asked("connections", known, hosts=["app1"])
+    assert (found["host"], found["processes"], found["pools"], found["limit"]) == ("data1", 4, 2, 5)
+    assert "app1" in found["who"]
