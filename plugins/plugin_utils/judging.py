@@ -135,10 +135,12 @@ def _variables_of(entry: str | Mapping[str, Any]) -> dict[str, Any]:
 
 def judge(hosts: Sequence[Host], templar: Templar) -> list[str]:
     """Everything that is wrong, as sentences, each with its host."""
-    return [problem.sentence(host.name) for host in hosts for problem in sorted(set(_host_problems(host, templar)))]
+    databases = [host.name for host in hosts if "mariadb" in host.roles]
+    found = [(host, sorted(set(_host_problems(host, templar, databases)))) for host in hosts]
+    return [problem.sentence(host.name) for host, problems in found for problem in problems]
 
 
-def _host_problems(host: Host, templar: Templar) -> Iterator[Problem]:
+def _host_problems(host: Host, templar: Templar, databases: Sequence[str]) -> Iterator[Problem]:
     yield from unknown_names(
         {**host.variables, **{name: value for one in host.handed.values() for name, value in one.items()}}
     )
@@ -153,6 +155,7 @@ def _host_problems(host: Host, templar: Templar) -> Iterator[Problem]:
         yield from found
     yield from port_collisions(exports)
     yield from memory_problems(exports, host.variables, templar)
+    yield from connection_problems(exports, databases)
 
 
 def unknown_names(variables: Mapping[str, Any]) -> list[Problem]:
@@ -330,3 +333,14 @@ def memory_problems(
         why = f"it is asked for {shares} = {shown(wanted)}, and three quarters of it are {shown(int(has * PART))}"
         form = f"less for one of them; a host with {shown(int(wanted / PART))} would do"
         yield Problem("host_memory", value_of(shown(has)), why, form)
+
+
+def connection_problems(exports: Mapping[str, Mapping[str, Any]], databases: Sequence[str]) -> Iterator[Problem]:
+    """Connections to a host that runs no database: nobody would count them. Without any database others run theirs.
+
+    ``exports`` is ``{role: {connections: [{host, who, ...}]}}``.
+    """
+    for one in (one for of_role in exports.values() for one in of_role.get("connections", [])):
+        if databases and one["host"] not in databases:
+            why = "no host of that name runs MariaDB, so they are not counted"
+            yield Problem(f"the database of {one['who']}", value_of(one["host"]), why, f"one of {', '.join(databases)}")

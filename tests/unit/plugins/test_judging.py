@@ -445,3 +445,17 @@ def test_what_a_host_says_of_its_memory_counts_more() -> None:
 
 def test_a_host_memory_that_is_no_size() -> None:
     assert of_memory(host_memory="lots") == ['data1: host_memory is "lots": it is no size. Write "4gb".']
+
+
+# --- connections -----------------------------------------------------------------------------------------------------
+
+
+def test_connections_to_a_host_without_a_database_are_not_passed_over() -> None:
+    exports = {"app": {"connections": [{"host": "data1", "who": "shop web"}]}, "nginx": {}}
+    assert list(judging.connection_problems(exports, ["data1"])) == []
+    assert list(judging.connection_problems(exports, [])) == [], "somebody else runs it"
+    (found,) = judging.connection_problems(exports, ["db1", "db2"])
+    assert found.sentence("app1") == (
+        'app1: the database of shop web is "data1": no host of that name runs MariaDB, so they are not counted. '
+        "Write one of db1, db2."
+    )
