@@ -70,11 +70,19 @@ class Docker:
                 must(["tar", "--extract", f"--file={file}", f"--directory={folder}"])
                 self._must(["build", "--quiet", f"--tag={tag}", folder], SLOW)
 
-    def forget(self, tag: str, reference: str) -> None:
+    def tags(self, name: str) -> list[str]:
+        """The images that releases of an application have brought."""
+        form = "--format={{.Repository}}:{{.Tag}}"
+        return self._must(["image", "ls", form, f"--filter=reference=production/{name}"]).splitlines()
+
+    def forget(self, tag: str) -> None:
         """Remove an image that no release needs; one that something else uses stays."""
-        for name in (tag, reference):
-            if name:
-                run(["docker", "image", "rm", name])
+        if not self.has_image(tag):
+            return
+        found = self._inspect("image", tag)
+        others = [name for name in found.get("RepoTags") or [] if name != tag]
+        for name in [tag, *([] if others else found.get("RepoDigests") or [])]:
+            run(["docker", "image", "rm", name])
 
     def ensure_network(self, name: str, subnet: str) -> None:
         if run(["docker", "network", "inspect", name]).code:

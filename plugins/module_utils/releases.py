@@ -176,7 +176,8 @@ class Engine(Protocol):
     def condition(self, container: str) -> Condition: ...
     def has_image(self, tag: str) -> bool: ...
     def bring(self, image: Image, tag: str, file: str) -> None: ...
-    def forget(self, tag: str, reference: str) -> None: ...
+    def tags(self, name: str) -> list[str]: ...
+    def forget(self, tag: str) -> None: ...
     def user_of(self, tag: str) -> str: ...
     def ensure_network(self, name: str, subnet: str) -> None: ...
     def create(self, container: Container, application: Application, process: Process, environment: str) -> str: ...
@@ -616,19 +617,19 @@ def _forgotten(application: Application, memory: Memory, engine: Engine) -> list
     served = [one for one in memory.releases if one["outcome"] == "served"]
     identities = list(dict.fromkeys([application.image.identity, *(one["image"]["identity"] for one in served)]))
     kept = set(identities[: application.keep])
-    gone = {}
-    for one in memory.releases:
-        if one["image"]["identity"] not in kept:
-            gone[one["image"]["identity"]] = Image(**one["image"])
-    for image in gone.values():
-        engine.forget(replace(application, image=image).tag, image.reference if image.source == "registry" else "")
+    images = [Image(**one["image"]) for one in memory.releases if one["image"]["identity"] in kept]
+    tags = {replace(application, image=image).tag for image in images} | {application.tag}
+    # Those of a deployment that was killed are remembered nowhere.
+    gone = [tag for tag in engine.tags(application.name) if tag not in tags]
+    for tag in gone:
+        engine.forget(tag)
     remembered = [one for one in memory.releases if one["image"]["identity"] in kept]
     if remembered != memory.releases:
         memory.write(releases=remembered)
     for path in memory.folder.glob("*.env"):
         if path.name.partition(".")[0] != application.release:
             path.unlink()
-    return [f"image {image.short}" for image in gone.values()]
+    return [f"image {tag}" for tag in gone]
 
 
 def settle(memory: Memory, engine: Engine, name: str) -> list[str]:
@@ -668,8 +669,7 @@ def withdraw(application: Application, memory: Memory, engine: Engine, why: str)
         path.unlink()
     known = {one["image"]["identity"] for one in memory.releases if one["outcome"] == "served"}
     if application.image.identity not in known:
-        image = application.image
-        engine.forget(application.tag, image.reference if image.source == "registry" else "")
+        engine.forget(application.tag)
     return removed
 
 

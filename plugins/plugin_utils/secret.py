@@ -53,3 +53,13 @@ def weak(setting: str, value: str) -> list[Problem]:
     if len(value) < SHORTEST:
         return [Problem(setting, shown, f"less than {SHORTEST} characters can be guessed", FORM)]
     return []
+
+
+def without_former(settings: Any) -> Any:
+    """Settings in which no secret of before counts any more: what is called ``former_…``, at any depth, is away."""
+    if isinstance(settings, Mapping):
+        kept = {key: value for key, value in settings.items() if not str(key).startswith("former_")}
+        return {key: without_former(value) for key, value in kept.items()}
+    if isinstance(settings, (list, tuple)):
+        return [without_former(one) for one in settings]
+    return settings

@@ -75,7 +75,10 @@ class Engine:
             raise TransactionError("there is no such image")
         self.images[tag] = image.identity
 
-    def forget(self, tag: str, reference: str) -> None:
+    def tags(self, name: str) -> list[str]:
+        return [tag for tag in self.images if tag.startswith(f"production/{name}:")]
+
+    def forget(self, tag: str) -> None:
         self._changes(f"forget {tag}")
         self.images.pop(tag, None)
 
@@ -508,6 +511,8 @@ def converges(world: Deployments, name: str) -> None:
     assert plan(last, Memory("shop", world.folder), world.engine).steps == []
     assert running(world.engine) == [f"{what} {last.release}" for what in ("single 1", "web 1", "web 2", "worker 1")]
     assert len(world.engine.there) == 4
+    remembered = {one["image"]["identity"] for one in Memory("shop", world.folder).releases}
+    assert set(world.engine.images.values()) <= remembered
     assert world.answered()
 
 
