@@ -229,8 +229,8 @@ class Memory:
         self.state = {**self.state, **changes}
         self._file("state.json", json.dumps(self.state, indent=1))
 
-    def note(self, application: Application, outcome: str, why: str = "") -> None:
-        """Remember how a release ended, in the place of what was known of it."""
+    def noted(self, application: Application, outcome: str, why: str = "") -> list[dict[str, Any]]:
+        """The releases with how this one ended, in the place of what was known of it."""
         noted = {
             "release": application.release,
             "image": asdict(application.image),
@@ -238,8 +238,7 @@ class Memory:
             "why": why,
             "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         }
-        others = [one for one in self.releases if one["release"] != application.release]
-        self.write(releases=[noted, *others])
+        return [noted, *(one for one in self.releases if one["release"] != application.release)]
 
     def environment_file(self, release: str, process: str) -> Path:
         return self.folder / f"{release}.{process}.env"
@@ -373,6 +372,8 @@ def plan(application: Application, memory: Memory, engine: Engine, *, migrates: 
     if fresh:
         steps.append(f"send visitors to release {application.release}")
     steps += [f"stop {one.process} {one.replica} of release {one.release}" for one in surplus]
+    if not fresh:
+        steps += [f"remove the image {tag}" for tag in _unwanted_images(application, memory, engine)[1]]
     unsettled = bool(current) and any(one.slot != current.get("slot") for one in containers)
     return Plan(application, slot, steps, replicas, surplus, lacks_image, due, unsettled)
 
@@ -566,12 +567,12 @@ def commit(application: Application, memory: Memory, engine: Engine, *, back: bo
     planned = plan(application, memory, engine, migrates=False)
     former = memory.current
     replaced = (former.get("image") or {}).get("identity")
+    changes: dict[str, Any] = {"current": _current(application, planned, memory)}
     if replaced != application.image.identity:
-        memory.write(current=_current(application, planned, memory), held=replaced if back else None)
-    else:
-        memory.write(current=_current(application, planned, memory))
+        changes["held"] = replaced if back else None
     if former.get("release") != application.release:
-        memory.note(application, "served")
+        changes["releases"] = memory.noted(application, "served")
+    memory.write(**changes)
     removed = _drained(planned, engine)
     return removed + _forgotten(application, memory, engine)
 
@@ -612,15 +613,22 @@ def _drained(planned: Plan, engine: Engine) -> list[str]:
     return [f"{one.process} {one.replica} of release {one.release}" for one in planned.surplus]
 
 
-def _forgotten(application: Application, memory: Memory, engine: Engine) -> list[str]:
-    """Forget the oldest releases and the images that no kept one has."""
-    served = [one for one in memory.releases if one["outcome"] == "served"]
-    identities = list(dict.fromkeys([application.image.identity, *(one["image"]["identity"] for one in served)]))
-    kept = set(identities[: application.keep])
+def _unwanted_images(application: Application, memory: Memory, engine: Engine) -> tuple[set[str], list[str]]:
+    """The identities of the images to keep, and the tags of all others that releases have brought.
+
+    An image that a killed deployment has brought is remembered nowhere.
+    """
+    served = [one["image"]["identity"] for one in memory.releases if one["outcome"] == "served"]
+    present = memory.current.get("image", {}).get("identity", application.image.identity)
+    kept = set(list(dict.fromkeys([application.image.identity, present, *served]))[: application.keep])
     images = [Image(**one["image"]) for one in memory.releases if one["image"]["identity"] in kept]
     tags = {replace(application, image=image).tag for image in images} | {application.tag}
-    # Those of a deployment that was killed are remembered nowhere.
-    gone = [tag for tag in engine.tags(application.name) if tag not in tags]
+    return kept, [tag for tag in engine.tags(application.name) if tag not in tags]
+
+
+def _forgotten(application: Application, memory: Memory, engine: Engine) -> list[str]:
+    """Forget the oldest releases and the images that no kept one has."""
+    kept, gone = _unwanted_images(application, memory, engine)
     for tag in gone:
         engine.forget(tag)
     remembered = [one for one in memory.releases if one["image"]["identity"] in kept]
@@ -664,7 +672,7 @@ def withdraw(application: Application, memory: Memory, engine: Engine, why: str)
             engine.remove(one.id)
             removed.append(f"{one.process} {one.replica} of release {one.release}")
     _start_again(memory, engine, application.name)
-    memory.note(application, "failed", why)
+    memory.write(releases=memory.noted(application, "failed", why))
     for path in memory.folder.glob(f"{application.release}.*.env"):
         path.unlink()
     known = {one["image"]["identity"] for one in memory.releases if one["outcome"] == "served"}
