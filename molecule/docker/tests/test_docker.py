@@ -314,6 +314,7 @@ def test_only_what_nobody_needs_is_pruned(host: Host) -> None:
     host.check_output("docker volume create kept")
     host.check_output("docker run --name stopped small /busybox true")
     host.check_output("docker run --name labelled --label production.keep=1 small /busybox true")
+    host.check_output("docker run --name deployed --label production.application=app small /busybox true")
     host.check_output(make.format("one", "", "release:1"))
     nameless = host.check_output(make.format("two", "", "")).splitlines()[-1]
     kept = host.check_output(make.format("three", "--change 'LABEL production.keep=1'", "")).splitlines()[-1]
@@ -323,6 +324,7 @@ def test_only_what_nobody_needs_is_pruned(host: Host) -> None:
         return {
             "stopped": host.run("docker inspect stopped").rc == 0,
             "labelled": host.run("docker inspect labelled").rc == 0,
+            "deployed": host.run("docker inspect deployed").rc == 0,
             "volume": host.run("docker volume inspect kept").rc == 0,
             "release": host.run("docker image inspect release:1").rc == 0,
             "nameless": nameless in images,
@@ -339,7 +341,9 @@ def test_only_what_nobody_needs_is_pruned(host: Host) -> None:
             host.check_output(command.replace("168h", "0s"))
         assert [name for name, is_there in there().items() if not is_there] == ["stopped", "nameless"]
     finally:
-        host.run("docker rm --force stopped labelled; docker rmi --force release:1 %s; docker volume rm kept", kept)
+        host.run(
+            "docker rm --force stopped labelled deployed; docker rmi --force release:1 %s; docker volume rm kept", kept
+        )
 
 
 def test_the_timer_prunes(host: Host) -> None:
