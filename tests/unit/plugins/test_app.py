@@ -257,7 +257,7 @@ def test_two_applications_may_not_write_one_volume() -> None:
     same = {"source": "/srv/uploads/", "target": "/v"}
     mine = shop(processes=[{"name": "a", "volumes": [one]}, {"name": "b", "volumes": [same]}])
     assert said(mine) == []
-    other = {**process(volumes=[{"source": "own", "target": "/o"}, same]), "name": "other"}
+    other = {**process(volumes=[{"source": "own", "target": "/o"}, same]), "name": "another"}
     (found,) = said(mine, other)
     assert found.startswith('app_applications[1].processes[0].volumes[1].source is "/srv/uploads/": ')
     assert "app_applications[0].processes[0].volumes[0].source writes it too" in found
