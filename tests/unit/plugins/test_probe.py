@@ -120,8 +120,8 @@ def test_another_address_headers_and_what_is_expected_of_them(port: int) -> None
 def tls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """The address of a server over TLS whose certificate this process trusts, as that of www.fushuma.com."""
     pair = made(["www.fushuma.com"])
-    (tmp_path / "chain.pem").write_text(pair.pem, "utf-8")
-    (tmp_path / "key.pem").write_text(pair.key_pem, "utf-8")
+    (tmp_path / "chain.pem").write_text(pair.chain, "utf-8")
+    (tmp_path / "key.pem").write_text(pair.key, "utf-8")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(tmp_path / "chain.pem", tmp_path / "key.pem")
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "chain.pem"))
