@@ -101,7 +101,11 @@ A_SECRET = f"a secret of {len(CANARY)} characters"
     [
         (shop(name="Shop"), "name", "containers and files are called by it"),
         (shop(name="a" * 32), "name", "containers and files are called by it"),
-        (shop(image={}), "image", "is missing: an image comes from one place. Write one of reference, archive and build"),
+        (
+            shop(image={}),
+            "image",
+            "is missing: an image comes from one place. Write one of reference, archive and build",
+        ),
         (shop(image={"reference": REFERENCE, "build": "/a"}), "image", "is reference and build: an image comes from"),
         (shop(image={"reference": "registry.fushuma.com/shop:1.2"}), "image.reference", "a tag is another image tomor"),
         (shop(image={"reference": REFERENCE[:-1]}), "image.reference", "it with its digest"),
@@ -197,7 +201,7 @@ def test_settings_that_cannot_work(app: dict[str, Any], setting: str, why: str) 
 @pytest.mark.parametrize(
     ("app", "setting", "why"),
     [
-        (env({}), "values.A", 'is missing: the application needs it. Write its value.'),
+        (env({}), "values.A", "is missing: the application needs it. Write its value."),
         (env({"description": "Which shop"}), "values.A", "is missing: the application needs it: Which shop."),
         (env({"type": "int"}), "values.A", "Write a whole number."),
         (env({}, values={"A": None}), "values.A", "is missing: "),

@@ -271,7 +271,7 @@ def test_archives_of_something_else(tmp_path: Path, manifest: object, words: str
 def test_files_that_are_no_archive(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         model.image_of({"reference": None, "archive": str(tmp_path / "none.tar")})
-    with pytest.raises(ValueError, match="is no archive as `docker save` makes it"):
+    with pytest.raises(ValueError, match=r"is no archive as `docker save` makes it"):
         model.image_of(archive(tmp_path / "other.tar", [{"Config": "a.json"}], name="repositories"))
     with tarfile.open(tmp_path / "folder.tar", "w") as file:
         info = tarfile.TarInfo("manifest.json")
@@ -285,7 +285,7 @@ def test_an_archive_that_is_cut_short(tmp_path: Path) -> None:
     path = tmp_path / "image.tar.gz"
     image = archive(path, [{"Config": "a.json", "RepoTags": [os.urandom(20000).hex()]}], mode="w:gz")
     path.write_bytes(path.read_bytes()[:5000])
-    with pytest.raises(ValueError, match="is no archive as `docker save` makes it"):
+    with pytest.raises(ValueError, match=r"is no archive as `docker save` makes it"):
         model.image_of(image)
 
 
@@ -547,9 +547,9 @@ def test_an_application_that_nobody_knows(name: str) -> None:
 
 
 def test_an_image_that_cannot_be_read() -> None:
-    with pytest.raises(AnsibleFilterError, match="^app_model: .*/no/such.tar"):
+    with pytest.raises(AnsibleFilterError, match=r"^app_model: .*/no/such.tar"):
         FILTERS["app_model"]({"app_applications": [shop(image={"archive": "/no/such.tar"})]})
-    with pytest.raises(AnsibleFilterError, match="^app_model: shop:1 has no digest$"):
+    with pytest.raises(AnsibleFilterError, match=r"^app_model: shop:1 has no digest$"):
         FILTERS["app_model"]({"app_applications": [shop(image={"reference": "shop:1"})]})
 
 

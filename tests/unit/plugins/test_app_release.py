@@ -293,7 +293,11 @@ def test_an_archive_is_sent_and_removed() -> None:
 
 def test_what_is_built_is_sent_as_an_archive(tmp_path: Path) -> None:
     (tmp_path / "Dockerfile").write_text("FROM scratch\n", "utf-8")
-    meant = {"image": {"identity": "build:0", "source": "build", "reference": str(tmp_path)}, "variant": "", "scale": {}}
+    meant = {
+        "image": {"identity": "build:0", "source": "build", "reference": str(tmp_path)},
+        "variant": "",
+        "scale": {},
+    }
     task = Asked(state="prepared", applications=[application("registry", "x")], meant=meant)
     task.run()
     assert task.names == ["Dockerfile"]

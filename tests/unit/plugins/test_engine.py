@@ -129,7 +129,7 @@ def test_containers_come_the_oldest_first(program: Program) -> None:
 def test_a_host_without_docker(program: Program) -> None:
     program.answers["docker ps"] = (127, "docker: No such file or directory")
     assert Docker(absent_ok=True).containers() == []
-    with pytest.raises(TransactionError, match="^Docker does not answer: docker: No such file"):
+    with pytest.raises(TransactionError, match=r"^Docker does not answer: docker: No such file"):
         Docker().containers()
 
 
@@ -151,9 +151,7 @@ STATE = {"Running": True, "Restarting": False, "Pid": 4711, "StartedAt": "2026-0
         ({"StartedAt": "0001-01-01T00:00:00Z", "Running": False, "Pid": 0}, {}, Condition(False, 0, 0, "", 0)),
     ],
 )
-def test_how_a_container_does(
-    program: Program, state: dict[str, Any], more: dict[str, Any], found: Condition
-) -> None:
+def test_how_a_container_does(program: Program, state: dict[str, Any], more: dict[str, Any], found: Condition) -> None:
     condition = condition_of({"State": {**STATE, **state}, **more}, NOW)
     assert (condition.running, condition.restarts, condition.health, condition.pid) == (
         found.running,
@@ -275,7 +273,7 @@ def test_a_migration_runs_to_its_end(program: Program) -> None:
 
 def test_a_migration_that_fails_says_why_and_leaves_nothing(program: Program) -> None:
     program.answers["docker run"] = (1, "x" * 5000 + "no such table")
-    with pytest.raises(TransactionError, match="^migrate ended with 1: x{1987}no such table$"):
+    with pytest.raises(TransactionError, match=r"^migrate ended with 1: x{1987}no such table$"):
         Docker().run(SHOP, Process("migrate"), "/e")
     assert [line.split(" ")[1] for line in program.lines] == ["rm", "run", "rm"]
 
@@ -307,7 +305,7 @@ def test_an_image_of_an_archive_has_our_name_only(program: Program, answer: str,
 
 
 def test_an_archive_without_an_image(program: Program) -> None:
-    with pytest.raises(TransactionError, match="^/here/image.tar holds no image$"):
+    with pytest.raises(TransactionError, match=r"^/here/image.tar holds no image$"):
         Docker().bring(Image("sha256:0123", "archive", "/here/image.tar"), TAG, "/tmp/image.tar")
 
 
@@ -351,8 +349,7 @@ def test_a_network_of_ones_own(program: Program, subnet: str, told: str) -> None
     program.answers["docker network inspect"] = (1, "no such network")
     Docker().ensure_network("shop", subnet)
     assert program.lines[1:] == [
-        "docker network create --opt=com.docker.network.bridge.name=br-shop --label=production.network=shop "
-        f"{told}shop"
+        f"docker network create --opt=com.docker.network.bridge.name=br-shop --label=production.network=shop {told}shop"
     ]
 
 

@@ -87,9 +87,12 @@ def test_what_a_container_listens_on_is_let_through_to_it() -> None:
         f'ip saddr {{ 10.0.1.0/24 }} {asked} 8100-8119 accept comment "ports"',
         f'{asked} 8080 accept comment "firewall_published[0]"',
     ]
-    assert found["input"].count(
-        'ip saddr { 10.0.1.0/24 } ip daddr { 10.0.1.21 } tcp dport 8100-8119 accept comment "ports"'
-    ) == 2
+    assert (
+        found["input"].count(
+            'ip saddr { 10.0.1.0/24 } ip daddr { 10.0.1.21 } tcp dport 8100-8119 accept comment "ports"'
+        )
+        == 2
+    )
     for closed in ({"from": "host"}, {"address": "127.0.0.1"}):
         assert made(listens=[{**shop, **closed}])["published"] == []
 
