@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import datetime
+import hashlib
 import json
 import re
 import tempfile
@@ -86,8 +87,7 @@ class Docker:
 
     def ensure_network(self, name: str, subnet: str) -> None:
         if run(["docker", "network", "inspect", name]).code:
-            # Its bridge is called so that rules and people know it.
-            bridge = f"--opt=com.docker.network.bridge.name={f'br-{name}'[:LONGEST_INTERFACE]}"
+            bridge = f"--opt=com.docker.network.bridge.name={bridge_of(name)}"
             told = [f"--subnet={subnet}"] if subnet else []
             self._must(["network", "create", bridge, f"--label={LABEL}network={name}", *told, name])
 
@@ -138,6 +138,14 @@ class Docker:
         if done.code:
             raise TransactionError(f"`docker {argv[0]}` failed ({done.code}): {done.output[-2000:]}")
         return done.output
+
+
+def bridge_of(network: str) -> str:
+    """What a network's bridge is called, so that rules and people know it; a long name ends with what makes it one."""
+    name = f"br-{network}"
+    if len(name) <= LONGEST_INTERFACE:
+        return name
+    return f"{name[: LONGEST_INTERFACE - 5]}-{hashlib.sha256(network.encode()).hexdigest()[:4]}"
 
 
 def _common(application: Application, process: Process, environment: str) -> list[str]:

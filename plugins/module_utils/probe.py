@@ -79,8 +79,13 @@ def _unit_complaint(probe: Probe, unit: str) -> str:
     pid = run(["systemctl", "show", "--value", "--property=MainPID", "--", unit]).output
     if missing := set(probe.ports) - listening(pid):
         return f"{unit} does not listen on port {', '.join(map(str, sorted(missing)))}"
-    if probe.newer and (old := older_children(pid, os.stat(probe.newer).st_mtime)):
-        return f"{unit} has processes that began before {probe.newer} was written: {', '.join(old)}"
+    if probe.newer:
+        try:
+            moment = os.stat(probe.newer).st_mtime
+        except OSError as error:
+            return f"{probe.newer}: {error.strerror}"
+        if old := older_children(pid, moment):
+            return f"{unit} has processes that began before {probe.newer} was written: {', '.join(old)}"
     return ""
 
 

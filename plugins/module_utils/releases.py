@@ -251,10 +251,11 @@ class Memory:
     def environment(self, release: str, process: str) -> dict[str, str]:
         """The environment of a release's process, as far as it is still known."""
         try:
-            lines = self.environment_file(release, process).read_text("utf-8").splitlines()
+            text = self.environment_file(release, process).read_text("utf-8")
         except OSError:
             return {}
-        return dict(line.split("=", 1) for line in lines)
+        # Not splitlines(): a value may hold other characters that Python takes for the end of a line.
+        return dict(line.split("=", 1) for line in text.split("\n") if line)
 
     def _file(self, name: str, text: str) -> str:
         path = str(self.folder / name)

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import ipaddress
 import json
+import posixpath
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -28,7 +29,10 @@ CALENDAR = re.compile(r"[A-Za-z0-9*:.,/~ -]+")
 VOLUME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 LEAST_MEMORY = 6 * 1024 * 1024  # bytes; Docker takes no less
 # Whoever has one of these has the host.
-HOST_ITSELF = ("/", "/boot", "/dev", "/etc", "/proc", "/root", "/run", "/sys", "/usr", "/var", "/var/lib/docker")
+HOST_ITSELF = (
+    *("/", "/boot", "/dev", "/etc", "/proc", "/root", "/run", "/sys", "/usr"),
+    *("/var", "/var/lib", "/var/lib/docker", "/var/run"),
+)
 DOCKER_SOCKETS = ("/var/run/docker.sock", "/run/docker.sock", "/run/containerd/containerd.sock")
 TOO_MUCH = {"ALL", "SYS_ADMIN", "SYS_MODULE", "SYS_PTRACE", "SYS_RAWIO", "NET_ADMIN", "DAC_READ_SEARCH", "BPF"}
 TYPES: Mapping[str, tuple[re.Pattern[str], str]] = {
@@ -42,7 +46,7 @@ TYPES: Mapping[str, tuple[re.Pattern[str], str]] = {
 def problems(settings: Settings) -> list[Problem]:
     """Everything that cannot work. ``settings`` fit the role's argument_specs and hold all defaults."""
     apps = settings["app_applications"]
-    found = [*_twice("app_applications", apps, "name"), *_shared_volumes(apps)]
+    found = [*_twice("app_applications", apps, "name"), *_shared_names(apps), *_shared_volumes(apps)]
     for number, app in enumerate(apps):
         where = f"app_applications[{number}]"
         found += [problem.under(where) for problem in _app_problems(app, settings["app_edges"])]
@@ -58,6 +62,18 @@ def _twice(setting: str, groups: Sequence[Mapping[str, Any]], key: str) -> Itera
         seen.setdefault(one[key], number)
 
 
+def _shared_names(apps: Sequence[App]) -> Iterator[Problem]:
+    """Processes of two applications whose containers and units would have one name."""
+    users: dict[str, tuple[int, str]] = {}
+    for number, app in enumerate(apps):
+        for index, process in enumerate(app["processes"]):
+            setting = f"app_applications[{number}].processes[{index}]"
+            owner, other = users.setdefault(f"{app['name']}-{process['name']}", (number, setting))
+            if owner != number and apps[owner]["name"] != app["name"]:
+                why = f"{other} would have a container of the same name"
+                yield Problem(f"{setting}.name", value_of(process["name"]), why, "another name")
+
+
 def _shared_volumes(apps: Sequence[App]) -> Iterator[Problem]:
     """Volumes that two applications write: neither knows of the other's locks, and a restore undoes both."""
     writers: dict[str, tuple[int, str]] = {}
@@ -67,7 +83,7 @@ def _shared_volumes(apps: Sequence[App]) -> Iterator[Problem]:
                 if volume["read_only"]:
                     continue
                 setting = f"app_applications[{number}].processes[{index}].volumes[{place}].source"
-                owner, other = writers.setdefault(volume["source"], (number, setting))
+                owner, other = writers.setdefault(_plain(volume["source"]), (number, setting))
                 if owner != number:
                     why = f"{other} writes it too, and neither application knows of the other"
                     yield Problem(setting, value_of(volume["source"]), why, "a volume of its own, or read_only: true")
@@ -152,7 +168,9 @@ def _turn_problems(process: Mapping[str, Any]) -> Iterator[Problem]:
     if schedule is not None and not CALENDAR.fullmatch(schedule):
         why = "it is no calendar event of systemd.time(7)"
         yield Problem("schedule", value_of(schedule), why, '"*-*-* 03:30" or "hourly"')
-    if process["single"] and process["replicas"] != 1:
+    if schedule is not None and process["replicas"] != 1:
+        yield Problem("replicas", value_of(process["replicas"]), "there is one of it at its time", "1")
+    elif process["single"] and process["replicas"] != 1:
         yield Problem("replicas", value_of(process["replicas"]), "there may never be two of it (single)", "1")
     if process["single"] and answers:
         why = "visitors would have nobody between the end of one and the begin of the next"
@@ -193,9 +211,14 @@ def _at_least(least: int, setting: str, value: float) -> Iterator[Problem]:
         yield Problem(setting, value_of(value), f"it is less than {least}", f"{least} or more")
 
 
+def _plain(source: str) -> str:
+    """A folder in the one form in which Docker takes it; the name of a volume as it is."""
+    return "/" + posixpath.normpath(source).lstrip("/") if source.startswith("/") else source
+
+
 def _volume_problems(volume: Mapping[str, Any]) -> Iterator[Problem]:
     source, target = volume["source"], volume["target"]
-    path = source.rstrip("/") or "/"
+    path = _plain(source)
     if path in DOCKER_SOCKETS:
         yield Problem("source", value_of(source), "with Docker's socket a container is root of the host", "nothing")
     elif path in HOST_ITSELF:
@@ -272,9 +295,15 @@ def _network_problems(app: App) -> Iterator[Problem]:
 
 
 def _smoke_problems(one: Mapping[str, Any]) -> Iterator[Problem]:
-    parts = urlsplit(one["url"])
-    if parts.scheme != "https" or not parts.hostname:
-        yield Problem("url", value_of(one["url"]), "visitors come over TLS", "a URL that begins with https://")
+    instead = "a URL that begins with https://"
+    try:
+        parts = urlsplit(one["url"])
+        _port = parts.port
+    except ValueError as error:
+        yield Problem("url", value_of(one["url"]), f"it is no URL ({error})", instead)
+    else:
+        if parts.scheme != "https" or not parts.hostname:
+            yield Problem("url", value_of(one["url"]), "visitors come over TLS", instead)
     if one["address"] is not None and not re.fullmatch(r"(\[[0-9a-f:]+\]|[^:]+):\d+", one["address"]):
         yield Problem("address", value_of(one["address"]), "it is no host with a port", '"127.0.0.1:443"')
 
@@ -290,8 +319,8 @@ def _environment_problems(app: App) -> Iterator[Problem]:
     given = {**app["values"], **app["secrets"]}
     migrated = {**app["migrate"]["values"], **app["migrate"]["secrets"]} if app["migrate"] else {}
     for one in app["env"]:
-        value = given.get(one["name"], one["default"])
-        if one["required"] and value is None and one["name"] not in migrated:
+        absent = one["default"] is None and given.get(one["name"]) is None
+        if one["required"] and absent and one["name"] not in migrated:
             group = "secrets" if one["secret"] else "values"
             told = f": {one['description']}" if one["description"] else ""
             yield Problem(f"{group}.{one['name']}", "missing", f"the application needs it{told}", _form(one))
@@ -325,12 +354,13 @@ def _value_problems(group: str, values: Mapping[str, Any], known: Mapping[str, M
         setting, shown = f"{group}.{name}", value_of(value, secret=hidden)
         one = known.get(name)
         if one is None:
-            yield Problem(setting, shown, "env has no variable of this name", f"one of {', '.join(sorted(known))}")
+            near = f"one of {', '.join(sorted(known))}, or it" if known else "it"
+            yield Problem(setting, shown, "env has no variable of this name", f"{near} into env first")
         elif one["secret"] and not hidden:
             yield Problem(setting, value_of(value, secret=True), "it is a secret", "it below secrets, in a vault file")
         elif hidden and not one["secret"]:
             yield Problem(setting, shown, "env does not say that it is a secret", "it below values, or secret: true")
-        else:
+        elif value is not None:
             yield from _misfits(setting, one, value)
 
 
@@ -338,7 +368,9 @@ def _misfits(setting: str, one: Mapping[str, Any], value: Any) -> Iterator[Probl
     """Why a value is none for a variable."""
     shown, text = value_of(value, secret=one["secret"]), model.text_of(one["type"], value)
     pattern, form = TYPES.get(one["type"], (None, ""))
-    if "\n" in text or "\0" in text:
+    if one["type"] == "str" and isinstance(value, (Mapping, list, tuple)):
+        yield Problem(setting, shown, "it is no str", "one text, or another type in env")
+    elif set(text) & set("\n\r\0"):
         yield Problem(setting, shown, "a container's environment has one line for each variable", "it as base64")
     elif pattern and not pattern.fullmatch(text):
         yield Problem(setting, shown, f"it is no {one['type']}", form)

@@ -21,6 +21,7 @@ App = Mapping[str, Any]
 MIGRATION = "migrate"  # the name of the process that migrates
 DIGEST = re.compile(r"[^\s@]+@(sha256:[0-9a-f]{64})")
 MEMORY = re.compile(r"([1-9]\d*)([kmg])")
+PORTS = re.compile(r"([0-9]{1,5})(?:-([0-9]{1,5}))?")
 MULTIPLES = {"k": 1024, "m": 1024**2, "g": 1024**3}
 NOT_SENT = {".git", ".hg", ".svn"}
 # Everything that a folder in memory may not do: no programs, no devices, no rights of others.
@@ -50,7 +51,7 @@ def on_host(settings: Settings, first: bool) -> Settings:
 def _application(app: App) -> dict[str, Any]:
     first, last = ports_of(app["ports"])
     processes = [_process(app, process) for process in app["processes"]]
-    if app["migrate"]:
+    if app["migrate"] and processes:
         processes.append(_migration(app))
     return {
         "name": app["name"],
@@ -130,7 +131,7 @@ def environment_of(app: App, values: Mapping[str, Any], secrets: Mapping[str, An
 def text_of(kind: str, value: Any) -> str:
     """A value as a program reads it from its environment."""
     if kind == "json":
-        return value if isinstance(value, str) else json.dumps(value, sort_keys=True)
+        return value if isinstance(value, str) else json.dumps(value, sort_keys=True, default=str)
     if kind == "list" and isinstance(value, (list, tuple)):
         return ",".join(map(str, value))
     return str(value).lower() if isinstance(value, bool) else str(value)
@@ -140,7 +141,7 @@ def example(app: App) -> str:
     """A file ``.env.example``: every variable with what it is for; secrets and what has no default stay empty."""
     lines = []
     for one in app["env"]:
-        told = [one["description"].strip().rstrip(".")] if one["description"] else []
+        told = [" ".join(one["description"].split()).rstrip(".")] if one["description"] else []
         told += [one["type"], "required" if one["required"] and one["default"] is None else "optional"]
         told += ["secret"] if one["secret"] else []
         told += [f"as {one['pattern']}"] if one["pattern"] else []
@@ -174,12 +175,14 @@ def archived(path: Path, _changed: int, _size: int) -> str:
         with tarfile.open(path) as archive:
             manifest = archive.extractfile("manifest.json")
             rows = json.load(manifest) if manifest else []
-    except (tarfile.TarError, KeyError, UnicodeDecodeError) as error:
+        configs = [str(row["Config"]) for row in rows]
+    # What is cut short ends too early, and JSON may be anything.
+    except (tarfile.TarError, EOFError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path} is no archive as `docker save` makes it ({error})") from error
-    if len(rows) != 1:
-        raise ValueError(f"{path} holds {len(rows)} images, not one")
+    if len(configs) != 1:
+        raise ValueError(f"{path} holds {len(configs)} images, not one")
     # Either blobs/sha256/DIGEST or DIGEST.json.
-    return "sha256:" + str(rows[0]["Config"]).rpartition("/")[2].removesuffix(".json")
+    return "sha256:" + configs[0].rpartition("/")[2].removesuffix(".json")
 
 
 def context_files(folder: Path) -> list[Path]:
@@ -211,8 +214,8 @@ def write_context(folder: Path, archive: Path) -> None:
 
 def ports_of(text: str) -> tuple[int, int]:
     """``8100-8119`` as the first and the last port; (0, -1) for what is none."""
-    first, _dash, last = text.partition("-")
-    return (int(first), int(last or first)) if first.isdigit() and (last or first).isdigit() else (0, -1)
+    found = PORTS.fullmatch(text)
+    return (int(found[1]), int(found[2] or found[1])) if found else (0, -1)
 
 
 def scheduled(settings: Settings, *, first: bool = True) -> list[dict[str, str]]:
@@ -344,11 +347,10 @@ def smoke(app: App, token: str) -> list[dict[str, Any]]:
     found = []
     for one in app["smoke"]:
         parts = urlsplit(one["url"])
-        port = parts.port or (443 if parts.scheme == "https" else 80)
         found.append(
             {
                 "http": one["url"],
-                "address": one["address"] or f"127.0.0.1:{port}",
+                "address": one["address"] or f"127.0.0.1:{parts.port or 443}",
                 "headers": {TOKEN_HEADER: token} if token else {},
                 "expects": one["headers"],
                 **{key: one[key] for key in ("status", "body", "trusted")},

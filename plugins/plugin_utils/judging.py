@@ -57,6 +57,9 @@ ROLE_KEYWORDS = frozenset(RoleInclude.fattributes)
 SLIP = 0.85  # difflib's ratio from which a name is a slip of the finger: one letter of seven, two of fourteen
 
 # Preflight contacts no host, so templates are rendered as each supported release would have them.
+# Roles by whose name people call variables of their own, such as app_version: of these only slips are no setting.
+COMMON_WORDS = {"app"}
+
 RELEASES: Sequence[Mapping[str, str]] = (
     {"distribution": "Debian", "distribution_major_version": "12", "distribution_release": "bookworm"},
     {"distribution": "Debian", "distribution_major_version": "13", "distribution_release": "trixie"},
@@ -163,7 +166,7 @@ def unknown_names(variables: Mapping[str, Any]) -> list[Problem]:
     roles = sorted(path.parent.parent.name for path in specs.ROLES.glob("*/meta/argument_specs.yml"))
     known = [name for role in roles for name in specs.role_options(role)]
     private = {name for role in roles for name in role_files(role, "vars")}
-    prefixes = tuple(f"{role}_" for role in roles)
+    prefixes = tuple(f"{role}_" for role in roles if role not in COMMON_WORDS)
     suspects = [
         name
         for name in variables

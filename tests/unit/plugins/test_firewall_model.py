@@ -79,6 +79,24 @@ def test_a_published_port_is_open_for_dockers_proxy_and_for_what_docker_has_rewr
     assert found["published"] == [f"ip saddr {{ 10.0.0.0/8 }} {asked} accept {comment}"]
 
 
+def test_what_a_container_listens_on_is_let_through_to_it() -> None:
+    shop = {"port": "8100-8119", "address": "10.0.1.21", "from": ["10.0.1.0/24"], "published": True, "setting": "ports"}
+    found = made(listens=[shop, {**shop, "published": False}], published=[{"port": 8080}])
+    asked = "meta l4proto 6 ct original proto-dst"
+    assert found["published"] == [
+        f'ip saddr {{ 10.0.1.0/24 }} {asked} 8100-8119 accept comment "ports"',
+        f'{asked} 8080 accept comment "firewall_published[0]"',
+    ]
+    assert (
+        found["input"].count(
+            'ip saddr { 10.0.1.0/24 } ip daddr { 10.0.1.21 } tcp dport 8100-8119 accept comment "ports"'
+        )
+        == 2
+    )
+    for closed in ({"from": "host"}, {"address": "127.0.0.1"}):
+        assert made(listens=[{**shop, **closed}])["published"] == []
+
+
 SSH = {"port": 2222, "limited": True, "setting": "sshd_port"}
 
 

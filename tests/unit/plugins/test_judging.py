@@ -61,6 +61,22 @@ def test_the_collections_own_playbook_is_understood() -> None:
     assert judging.hosts_of(plays, {"edge": ["web1"]})["web1"][0] == "nginx"
 
 
+def test_playbooks_that_are_imported_are_read_in_their_places(tmp_path: Path) -> None:
+    (tmp_path / "plays").mkdir()
+    for name, text in {
+        "site.yml": "- hosts: a\n- ansible.builtin.import_playbook: plays/b.yml\n- hosts: d\n",
+        "plays/b.yml": "- hosts: b\n- ansible.builtin.import_playbook: c.yml\n",
+        "plays/c.yml": "- hosts: c\n",
+    }.items():
+        (tmp_path / name).write_text(text, "utf-8")
+    assert [play["hosts"] for play in judging.plays_of(tmp_path / "site.yml")] == ["a", "b", "c", "d"]
+
+
+def test_applications_are_deployed_to_their_group() -> None:
+    plays = judging.plays_of(specs.ROLES.parent / "playbooks" / "site.yml")
+    assert "app" in judging.hosts_of(plays, {"app": ["app1"]})["app1"]
+
+
 # --- names that nothing reads ----------------------------------------------------------------------------------------
 
 UNREAD = "nothing reads a setting of this name."
@@ -88,7 +104,7 @@ def test_misspelt_names(name: str, value: object, sentence: str) -> None:
 
 def test_a_name_that_resembles_none_is_told_what_there_is() -> None:
     (problem,) = judging.unknown_names({"nginx_qqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqq": 1})
-    assert problem.instead.startswith("one of nginx_acme, nginx_app_hosts, ")
+    assert problem.instead.startswith("one of nginx_acme, nginx_app_hosts, nginx_client_timeout, ")
 
 
 @pytest.mark.parametrize(
@@ -103,6 +119,9 @@ def test_a_name_that_resembles_none_is_told_what_there_is() -> None:
         "nginx",
         "sites",
         "apache_sites",
+        "app_version",
+        "app_image",
+        "app_port",
         "http_port",
         "https_port",
         "gitea_https_port",
@@ -135,7 +154,7 @@ def test_a_name_of_somebody_else_is_not_accused(name: str) -> None:
 
 
 WORDS = """app api backup cache certificate client config data db dir domain host http https image listen mail name node
-password path port proxy public redis root server service sites ssl status timeout tls user version web"""
+password path port proxy public queue root server service sites ssl status timeout tls user version web"""
 
 
 @given(st.lists(st.sampled_from(WORDS.split()), min_size=1, max_size=4))
@@ -266,6 +285,33 @@ def test_ports_that_meet(one: tuple[int, str], other: tuple[int, str], meet: boo
 def test_one_setting_on_all_addresses_meets_nobody() -> None:
     exports = {"listens": [{"port": 80, "setting": "a", "address": where} for where in ("0.0.0.0", "::")]}
     assert judging.port_collisions({"web": exports}) == []
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "meet"),
+    [
+        ("8100-8119", 8119, True),
+        ("8100-8119", "8120-8139", False),
+        ("8100-8119", "8110-8200", True),
+        ("8110", "8100-8119", True),
+        (8099, "8100-8119", False),
+    ],
+)
+def test_ranges_that_meet(one: int | str, other: int | str, meet: bool) -> None:
+    exports = {"listens": [{"port": port, "setting": f"s{n}"} for n, port in enumerate((one, other))]}
+    found = judging.port_collisions({"app": exports})
+    assert [(problem.setting, problem.why) for problem in found] == [("s1", "s0 listens there too")] * meet
+
+
+def test_ports_of_two_applications_may_not_meet() -> None:
+    image = {"reference": f"registry.fushuma.com/shop@sha256:{'a' * 64}"}
+    web = {"name": "web", "port": 3000, "ready": {"path": "/ready"}}
+    shops = [{"name": name, "image": image, "processes": [web]} for name in ("one", "two")]
+    variables = {"app_applications": shops, "groups": {}, "inventory_hostname": "app1"}
+    assert judging.judge([Host("app1", variables, ["app"])], templar()) == [
+        'app1: app_applications[1].ports is "8100-8119": app_applications[0].ports listens there too. '
+        "Write a port of its own."
+    ]
 
 
 def test_three_on_one_port() -> None:

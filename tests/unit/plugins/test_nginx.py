@@ -826,3 +826,47 @@ def test_what_is_let_into_a_header_stays_in_its_string(value: str) -> None:
         assert value.isascii()
         assert value.isprintable()
         assert not {"$", "\\"} & set(value)
+
+
+# --- applications ----------------------------------------------------------------------------------------------------
+
+SHOP: dict[str, Any] = {"name": "www.fushuma.com", "upstream": {"application": "shop.web"}}
+
+
+def test_an_application_in_place_of_servers() -> None:
+    place = {"path": "/api/", "upstream": {"application": "shop-2.api"}}
+    assert said(nginx_sites=[{**SHOP, "locations": [place]}], nginx_app_hosts=["app1"]) == []
+
+
+@pytest.mark.parametrize(
+    ("upstream", "problem"),
+    [
+        ({}, 'upstream.servers is []: nobody would answer. Write for example ["127.0.0.1:3000"].'),
+        (
+            {**SERVERS, "application": "shop.web"},
+            'upstream.servers is ["127.0.0.1:3000"]: each deployment of the application says which servers answer. '
+            "Write servers or application, not both.",
+        ),
+        (
+            {"application": "shop"},
+            'upstream.application is "shop": it is no process of an application. '
+            'Write NAME.PROCESS, for example "shop.web".',
+        ),
+        (
+            {"application": "../shop.web"},
+            'upstream.application is "../shop.web": it is no process of an application. '
+            'Write NAME.PROCESS, for example "shop.web".',
+        ),
+    ],
+)
+def test_upstreams_that_are_no_application(upstream: dict[str, Any], problem: str) -> None:
+    assert said(nginx_sites=[{**SHOP, "upstream": upstream}], nginx_app_hosts=["app1"]) == [f"nginx_sites[0].{problem}"]
+
+
+def test_an_application_needs_a_host() -> None:
+    site = {**SHOP, "locations": [{"path": "/api/", "upstream": {"application": "shop.api"}}]}
+    homeless = "no host is in the group app. Write servers, or put a host there."
+    assert said(nginx_sites=[site]) == [
+        f'nginx_sites[0].locations[0].upstream.application is "shop.api": {homeless}',
+        f'nginx_sites[0].upstream.application is "shop.web": {homeless}',
+    ]

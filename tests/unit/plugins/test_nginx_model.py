@@ -255,3 +255,17 @@ def test_ports() -> None:
         ("nginx_https_port", "::", 443, "world"),
         ("nginx_status_port", "127.0.0.1", 9000, "host"),
     ]
+
+
+@pytest.mark.parametrize("hosts", [[], ["app1"], ["app1", "app2"]])
+def test_where_an_applications_releases_are_told_of(hosts: list[str]) -> None:
+    shop = {"name": "b.com", "upstream": {"application": "shop.web"}}
+    found = modelled({**SITE, "root": None, "upstream": SERVERS}, shop, nginx_app_hosts=hosts)
+    plain, application = found["upstreams"]
+    assert found["releases"] is bool(hosts)
+    assert plain["releases"] == []
+    assert application["releases"] == [
+        {"key": f"{application['key']}_on{number}", "folder": f"{model.APPLICATIONS}/shop.web.{host}"}
+        for number, host in enumerate(hosts)
+    ]
+    assert modelled(SITE, nginx_app_hosts=hosts)["releases"] is False

@@ -149,6 +149,11 @@ def everything(built: Path) -> dict[str, Any]:
                 "csp": {"report": False},
             },
             {"name": "app.fushuma.com", "upstream": upstream},
+            {
+                "name": "shop.fushuma.com",
+                "upstream": {"application": "shop.web"},
+                "locations": [{"path": "/socket/", "upstream": {"application": "shop.socket", "websocket": True}}],
+            },
         ],
         "nginx_csp": {
             "default-src": ["'none'"],
@@ -167,6 +172,8 @@ def everything(built: Path) -> dict[str, Any]:
         "nginx_status_port": 9000,
         "nginx_trusted_proxies": ["10.0.0.0/8", "2001:db8::/32"],
         "nginx_worker_connections": 1024,
+        "nginx_app_hosts": ["app1", "app2"],
+        "nginx_shutdown_timeout": 60,
         "nginx_client_timeout": "10s",
         "nginx_keepalive_timeout": "15s",
         "nginx_acme": {
@@ -213,9 +220,7 @@ ALONE: dict[Path_, Any] = {("nginx_hsts", "preload"): True}
 # What stands in the place of a value that has no default.
 OTHERS: dict[Path_, Any] = {
     ("nginx_sites", "name"): "other.fushuma.com",
-    ("nginx_sites", "upstream", "servers"): ["127.0.0.1:4000"],
     ("nginx_sites", "locations", "path"): "/other/",
-    ("nginx_sites", "locations", "upstream", "servers"): ["127.0.0.1:4000"],
     ("nginx_sites", "csp", "waivers", "directive"): "script-src",
     ("nginx_sites", "csp", "waivers", "source"): "'unsafe-eval'",
     ("nginx_sites", "csp", "waivers", "reason"): " ",
@@ -874,3 +879,73 @@ def test_exports_say_what_is_configured(whole: Role) -> None:
     for url in (exports["metrics"][0]["url"], exports["health"][0]["url"]):
         path = url.removeprefix("http://127.0.0.1:9000")
         assert f"location = {path} " in whole.files["/etc/nginx/nginx.conf"]
+
+
+# --- applications ----------------------------------------------------------------------------------------------------
+
+SHOP: dict[str, Any] = {
+    "name": "shop.fushuma.com",
+    "upstream": {"application": "shop.web"},
+    "certificate": {"source": "selfsigned"},
+}
+
+
+def groups(one: Role) -> dict[str, Directive]:
+    """The groups of servers in nginx.conf by what they are called without the site's key."""
+    return {block.words[1].partition("_on")[2]: block for block in http(one).blocks("upstream")}
+
+
+def test_an_application_of_one_host_is_asked_in_the_slot_that_counts() -> None:
+    one = role(SHOP, nginx_app_hosts=["app1"])
+    text = one.files["/etc/nginx/sites/shop.fushuma.com.conf"]
+    key = re.findall(r"set \$(site_\w+_on0) a;", text)[0]
+    folder = "/etc/nginx/applications/shop.web.app1"
+    assert f"if (-f {folder}/b.on) {{ set ${key} b; }}" in text
+    for slot in "ab":
+        assert f"if (-f {folder}/{slot}.$production_candidate) {{ set ${key} {slot}; }}" in text
+    assert f"proxy_pass http://{key}_${key};" in text
+    assert 'proxy_set_header X-Production-Candidate "";' in text, "the application does not hear the token"
+    assert sorted(groups(one)) == ["0_a", "0_b"]
+    assert "unix:/run/nginx-production" not in one.files["/etc/nginx/nginx.conf"]
+    assert "/etc/systemd/system/nginx.service.d/production.conf" not in one.files
+
+
+def test_before_the_first_deployment_nobody_answers() -> None:
+    conf = role(SHOP, nginx_app_hosts=["app1"]).files["/etc/nginx/nginx.conf"]
+    for slot in "ab":
+        assert f"include /etc/nginx/applications/shop.web.app1/{slot}.server*;" in conf
+    assert conf.count("server 127.0.0.1:1 down;") == 2
+    assert conf.count("keepalive_timeout 2s;") == 2
+
+
+def test_an_application_of_several_hosts_is_shared_among_them() -> None:
+    one = role(SHOP, nginx_app_hosts=["app1", "app2"])
+    conf, text = one.files["/etc/nginx/nginx.conf"], one.files["/etc/nginx/sites/shop.fushuma.com.conf"]
+    key = re.findall(r"proxy_pass http://(site_\w+);", text)[0]
+    assert "proxy_set_header X-Production-Candidate $http_x_production_candidate;" in text
+    assert "set $" not in text, "each host's server decides"
+    for number, host in enumerate(("app1", "app2")):
+        assert f"server unix:/run/nginx-production/{key}_on{number};" in conf
+        assert f"listen unix:/run/nginx-production/{key}_on{number};" in conf
+        assert f"if (-f /etc/nginx/applications/shop.web.{host}/b.on) {{ set ${key}_on{number} b; }}" in conf
+        assert f"proxy_pass http://{key}_on{number}_${key}_on{number};" in conf
+    assert "RuntimeDirectory=nginx-production" in one.files["/etc/systemd/system/nginx.service.d/production.conf"]
+
+
+def test_a_token_is_no_path() -> None:
+    (candidate,) = [
+        block
+        for block in http(role(SHOP, nginx_app_hosts=["app1"])).blocks("map")
+        if "$production_candidate" in block.words
+    ]
+    pattern = r"^[0-9a-f]{32}$"
+    assert f'"~{pattern}"' in role(SHOP, nginx_app_hosts=["app1"]).files["/etc/nginx/nginx.conf"]
+    assert candidate.words[1] == "$http_x_production_candidate"
+    assert not re.search(pattern, "../../passwd")
+
+
+def test_without_applications_nothing_of_them_is_there() -> None:
+    for one in (role(APP), role(APP, nginx_app_hosts=["app1"])):
+        text = one.files["/etc/nginx/nginx.conf"] + one.files["/etc/nginx/sites/app.fushuma.com.conf"]
+        assert "andidate" not in text
+        assert "applications" not in text
