@@ -318,7 +318,9 @@ def test_all_files_can_be_read_and_refer_to_what_is_there(whole: Role) -> None:
     assert used == set(zones)
 
     upstreams = words("upstream")
-    targets = {word.removeprefix("http://") for word in words("proxy_pass")}
+    named = {word.removeprefix("http://") for word in words("proxy_pass")}
+    # Of an application's releases, a variable says which one.
+    targets = {target for word in named for slot in "ab" for target in [re.sub(r"\$\w+", slot, word)]}
     assert sorted(set(upstreams)) == sorted(upstreams)
     assert targets == {*upstreams, "127.0.0.1:9000/accepted"}
 
@@ -326,7 +328,7 @@ def test_all_files_can_be_read_and_refer_to_what_is_there(whole: Role) -> None:
     assert included == {dest for dest in text if "/headers/" in dest}
     assert set(words("auth_basic_user_file")) == {dest for dest in whole.files if "/users/" in dest}
 
-    maps = {one.words[2] for one in directives if one.name == "map"}
+    maps = {one.words[2] for one in directives if one.name == "map"} | set(words("set")[::2])
     ours = {match for content in text.values() for match in re.findall(r"\$(?:production|site)_\w+", content)}
     assert ours == maps
 
@@ -810,7 +812,11 @@ def test_what_the_tasks_are_given(built: Path) -> None:
     ((placeholders,), (service,), (fetched,)) = (
         given_to(one, name) for name in ("self_signed_certificates", "service_config", "acme_certificates")
     )
-    assert [each["name"] for each in placeholders["certificates"]] == ["built.fushuma.com", "app.fushuma.com"]
+    assert [each["name"] for each in placeholders["certificates"]] == [
+        "built.fushuma.com",
+        "app.fushuma.com",
+        "shop.fushuma.com",
+    ]
     # What the task before makes counts for whether nginx has to be reloaded; certbot's hook reloads by itself.
     assert service["reads"] == ["/etc/nginx/certificates/built.fushuma.com/chain.pem"]
     assert service["units"] == ["nginx.service"]
@@ -818,7 +824,7 @@ def test_what_the_tasks_are_given(built: Path) -> None:
     # What is left of a site that is gone would still be served.
     pruned = {folder["path"] for folder in directories(service) if folder.get("prune")}
     assert pruned == {"/etc/nginx/sites", "/etc/nginx/headers", "/etc/nginx/users", "/var/www/built.fushuma.com"}
-    assert [each["name"] for each in fetched["certificates"]] == ["app.fushuma.com"]
+    assert [each["name"] for each in fetched["certificates"]] == ["app.fushuma.com", "shop.fushuma.com"]
     assert (fetched["directory"], fetched["email"]) == ("https://ca.fushuma.com/directory", "ops@fushuma.com")
     assert (fetched["ca_bundle"], fetched["webroot"]) == ("/etc/ssl/own.pem", "/var/www/acme")
 
