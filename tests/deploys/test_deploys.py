@@ -15,9 +15,12 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import application_image
 import pytest
 from hosts_support import RELEASES, Client, Played, free_port, on_each, prepare, wait_for
 from load_support import Load, load_on
+from registry_support import PORT as REGISTRY_PORT
+from registry_support import serve_registry
 from stack_support import GATEWAY, SECRETS, SITE, Stack, on_one
 
 DEPLOY, ROLL_BACK = "deploy.yml", "rollback.yml"
@@ -30,7 +33,9 @@ def stacks(boot: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) -
     """The whole on a host of each Debian release, with release 1.0.0 of the application."""
     folder = tmp_path_factory.mktemp("deploys")
     prepare(RELEASES)
-    found = [on_one(boot(f"deploys{release}", release, publish={free_port(): 443}), folder) for release in RELEASES]
+    options = {"firewall_open": [{"port": REGISTRY_PORT, "comment": "the registry of one of the tests"}]}
+    booted = [boot(f"deploys{release}", release, publish={free_port(): 443}) for release in RELEASES]
+    found = [on_one(host, folder, **options) for host in booted]
     on_each(found, bring_up)
     return found
 
@@ -189,6 +194,60 @@ def test_a_dry_run_says_what_would_be_done_and_does_nothing(stacks: list[Stack])
         assert (containers(stack), images(stack), stack.app.sh(f"cat {STATE}/state.json")) == before
 
     on_each(stacks, dry)
+
+
+def test_an_application_is_restarted_and_scaled_while_visitors_come(
+    stacks: list[Stack], capsys: pytest.CaptureFixture[str]
+) -> None:
+    counted = on_each(stacks, restart_and_scale)
+    with capsys.disabled():
+        print("\n" + "\n".join(counted))
+
+
+def restart_and_scale(stack: Stack) -> str:
+    settings = stack.settings("8.5.0")
+    stack.play(DEPLOY, settings).ok()
+    before = ids(stack)
+    with visitors(stack) as seen:
+        stack.play("runbooks/restart_app.yml", settings, {"application": "shop"}).ok()
+        assert not set(before) & set(ids(stack))
+        settled(stack, "8.5.0")
+        more = {"application": "shop", "process": "web", "replicas": 4}
+        stack.play("runbooks/scale_app.yml", settings, more).ok()
+        assert len(containers(stack)) == 5
+    assert seen.failures == [], seen
+    kept = ids(stack)
+    assert stack.play(DEPLOY, settings).ok().changed == 0
+    assert ids(stack) == kept, "what was asked for by hand stays"
+    unknown = stack.play("runbooks/restart_app.yml", settings, {"application": "shpo"})
+    assert unknown.failed
+    assert "There is no application shpo. Write one of shop." in told(unknown)
+    stack.play("runbooks/scale_app.yml", settings, {**more, "replicas": 2}).ok()
+    settled(stack, "8.5.0")
+    return f"{stack.edge.name}: {seen}, 0 failed"
+
+
+def ids(stack: Stack) -> list[str]:
+    return sorted(stack.app.sh("docker ps --quiet").split())
+
+
+def test_an_image_comes_from_a_registry_by_its_digest(stacks: list[Stack]) -> None:
+    on_each(stacks, pull)
+
+
+def pull(stack: Stack) -> None:
+    registry = serve_registry(stack.app)
+    place = registry.push(application_image.build("8.6.0"))
+    address = place.partition("/")[0]
+    stack.app.write(f"/etc/docker/certs.d/{address}/ca.crt", registry.ca)
+    settings = stack.settings("8.6.0")
+    settings["docker_registries"] = [{"host": address, "user": registry.user, "password": registry.password}]
+    settings["app_applications"][0]["image"] = {"reference": place}
+    dry = stack.play("site.yml", settings, check=True, diff=True, options=["--tags", "docker,app"]).ok()
+    assert f"pull the image {place}" in dry.output
+    played = stack.play("site.yml", settings, diff=True, options=["--tags", "docker,app"]).ok()
+    assert registry.password not in played.output
+    settled(stack, "8.6.0")
 
 
 def test_secrets_are_rotated_while_visitors_come(stacks: list[Stack], capsys: pytest.CaptureFixture[str]) -> None:
