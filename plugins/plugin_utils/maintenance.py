@@ -48,7 +48,11 @@ def problems(wanted: Wanted, sites: Sequence[Mapping[str, Any]]) -> list[Problem
     return [
         *_site_problems(wanted["site"], sites),
         *_state_problems(wanted["state"]),
-        *(problem for number, one in enumerate(wanted["allow"]) for problem in _network_problems(f"allow[{number}]", one)),
+        *(
+            problem
+            for number, one in enumerate(wanted["allow"])
+            for problem in _network_problems(f"allow[{number}]", one)
+        ),
         *_page_problems(wanted),
     ]
 

@@ -37,7 +37,11 @@ def asked(settings: dict[str, Any] | None = None, **told: Any) -> dict[str, Any]
         ({}, {"allow": "['192.0.2.1/32', \"2001:db8::1\"]"}, ""),
         ({}, {"allow": "192.0.2.1/32,2001:db8::1"}, ""),
         ({}, {"retry_after": 60, "message": "x" * 300}, ""),
-        ({}, {"site": "shop"}, 'site is "shop": nginx has no such site. Write one of shop.fushuma.com, www.fushuma.com.'),
+        (
+            {},
+            {"site": "shop"},
+            'site is "shop": nginx has no such site. Write one of shop.fushuma.com, www.fushuma.com.',
+        ),
         ({"nginx_sites": []}, {}, "Write a site, once nginx_sites has one."),
         ({}, {"site": "www.shop.fushuma.com"}, "it is another name of shop.fushuma.com. Write shop.fushuma.com."),
         ({}, {"state": "maybe"}, 'state is "maybe": the site is either shut or not. Write on or off.'),
