@@ -43,6 +43,7 @@ LARGEST_FILE = 1 << 16  # bytes; configurations are smaller
 WORLD_READABLE = 0o004
 FULL = 90  # percent of a file system from which it stands out
 SCARCE = 10  # percent of the memory below which it stands out
+SHOWN = "/etc/"  # what is published elsewhere is content
 # In memory, so that a full disk is no obstacle.
 PLACE = "/run"
 
@@ -245,10 +246,10 @@ def _containers(found: Bundle, scrub: Scrubber) -> list[dict[str, Any]]:
         if not isinstance(inspected, list):
             found.notes.append(f"`docker container inspect` {answer.note or 'gives no JSON'}")
             inspected = []
-        for one in inspected:
-            environment = list((one.get("Config") or {}).get("Env") or [])
+        for settings in (one.get("Config") or {} for one in inspected):
+            environment = list(settings.get("Env") or [])
             scrub.learn(secrets_among(environment))
-            one.get("Config", {})["Env"] = names_only(environment)
+            settings["Env"] = names_only(environment)
         found.keep("docker/inspect", json.dumps(inspected, indent=1))
     found.ask(Question("docker/disk", ["docker", "system", "df"]))
     for row in rows[:MOST_CONTAINERS]:
@@ -284,7 +285,7 @@ def _configuration(found: Bundle, scrub: Scrubber, state: Path) -> list[str]:
             how = "as activated" if same else "differs"
             listed.append(f"{record.stem}: {path} {entry.kind} {entry.mode:04o} {entry.uid}:{entry.gid} {how}")
             shown = entry.kind == "file" and len(entry.data) <= LARGEST_FILE and b"\0" not in entry.data
-            if shown and path.startswith("/etc/") and entry.mode & WORLD_READABLE:
+            if shown and path.startswith(SHOWN) and entry.mode & WORLD_READABLE:
                 found.keep(f"configuration{path}", entry.data.decode("utf-8", "replace"))
     left = [f"{path.name} is a change under way, or one that was cut short" for path in sorted(state.glob("*.journal"))]
     found.keep("configuration/records", "\n".join([*listed, *left, ""]))

@@ -21,7 +21,9 @@ NAMES = (
     r"|(?:api|access|private|signing|encryption)[_-]?key)"
 )
 SECRET_NAME = re.compile(NAMES, re.IGNORECASE)
-QUOTED = r"""\\*"(?:[^"\\\n]|\\(?!"))*\\*"|'[^'\n]*'"""
+# A text in quotes: JSON within JSON, where both quotes have the same number of backslashes; JSON; a shell's. One that
+# is cut ends with its line.
+QUOTED = r"""(?P<slashes>\\+)"(?:(?!(?<!\\)(?P=slashes)")[^\n])*(?:(?P=slashes)")?|"(?:[^"\\\n]|\\.)*"?|'[^'\n]*'?"""
 
 # What is found stays up to its first group; what follows is taken away.
 PATTERNS = [
@@ -30,7 +32,7 @@ PATTERNS = [
         # Headers have words with blanks and signs: up to the end of the text in quotes, or of the line.
         rf"""(\b(?:proxy-)?(?:authorization|(?:set-)?cookie)\\*["']?[ \t]*[:=][ \t]*)(?:{QUOTED}|[^\n]+)""",
         rf"""({NAMES}[\w.-]{{0,64}}\\*["']?[ \t]*[:=][ \t]*)(?:{QUOTED}|[^\s,;&"'}}\])]+)""",
-        rf"(--?[\w-]{{0,64}}{NAMES}[\w-]{{0,64}}[ \t]+)(?!-)\S+",
+        rf"((?<![\w-])--?[\w-]{{0,64}}{NAMES}[\w-]{{0,64}}[ \t]+)(?!-)\S+",
         r"(\b(?:requirepass|masterauth|primaryauth|sentinel auth-pass \S+)[ \t]+)\S+",
         r"(\b(?:mysql|mariadb)[\w-]*\b[^\n]{0,500}?[ \t]-p)[^\s\d]\S*",
         rf"(\bidentified[ \t]+(?:(?:with|via)[ \t]+\S+[ \t]+)?(?:by|as|using)[ \t]+(?:password[ \t]+)?)(?:{QUOTED})",

@@ -10,8 +10,8 @@ version_added: 0.3.0
 description:
   - Removes downloaded packages, rotated logs older than O(days), the journal beyond O(journal), core dumps, and of
     Docker the containers that have ended, images without a name and the cache of builds.
-  - Volumes, tagged images and the releases of applications are never touched, nor is a container that has a volume, that
-    a release brings or that Docker would start again.
+  - Volumes, tagged images and the releases of applications are never touched, nor is a container that has a volume,
+    that a release brings or that Docker would start again.
   - Says what each of these took, how full the file systems were before and are after, which folders take most, and
     which deleted files a process still keeps. What cannot be removed is said and keeps nothing else from it.
 options:

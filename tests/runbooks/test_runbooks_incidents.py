@@ -1,6 +1,6 @@
 # Copyright: fushuma.production contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""What an incident asks for, on the hosts of the other runbooks: a site is shut, a host explains itself, a disk is freed."""
+"""What an incident asks for, on the hosts of the other runbooks: a site shut, a host explained, a disk freed."""
 
 from __future__ import annotations
 
