@@ -11,7 +11,7 @@ version_added: 0.3.0
 description:
   - Every role marks the options that are secret with C(no_log). This collects their values for the current host, at any
     depth, of all roles of the collection. Hand them only to an option that is not logged.
-  - A setting that does not render has no value, and is left away.
+  - A setting that does not render has no value, and is left away. So is a value of less than eight characters.
 options:
   _terms:
     description: Nothing.
@@ -37,6 +37,7 @@ _raw:
 from typing import Any
 
 from ansible.plugins.lookup import LookupBase
+from ansible_collections.fushuma.production.plugins.module_utils.releases import SHORTEST_SECRET
 from ansible_collections.fushuma.production.plugins.plugin_utils import judging, secret, specs
 
 
@@ -49,4 +50,5 @@ class LookupModule(LookupBase):
             role = path.parent.parent.name
             settings, _misfits = judging.role_settings(role, known, self._templar)
             found |= {value for _name, value in secret.secrets(specs.role_options(role), settings)}
-        return sorted(found)
+        # A short one cannot be told from other words, and Ansible hides its modules' secrets wherever they stand.
+        return sorted(value for value in found if len(value) >= SHORTEST_SECRET)

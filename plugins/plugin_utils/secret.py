@@ -52,7 +52,7 @@ def _texts(setting: str, value: Any) -> Iterator[tuple[str, str]]:
     elif isinstance(value, (list, tuple)):
         for index, one in enumerate(value):
             yield from _texts(f"{setting}[{index}]", one)
-    elif value is not None:
+    else:
         yield setting, str(value)
 
 

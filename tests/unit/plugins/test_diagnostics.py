@@ -302,10 +302,8 @@ Filesystem     Type  Size  Used Avail Use% Inodes IFree IUse% Mounted on
         ),
         ({"state/memory": "MemTotal:     1024000 kB\nMemAvailable:    512000 kB\n"}, []),
         (
-            {
-                "logs/kernel": "Out of memory: Killed process 1 (node)\nMemory cgroup out of memory: Killed process 2 (node)"
-            },
-            ["the kernel has killed for want of memory: node (2 times)"],
+            {"logs/kernel": "Out of memory: Killed process 1 (a)\nMemory cgroup out of memory: Killed process 2 (a)"},
+            ["the kernel has killed for want of memory: a (2 times)"],
         ),
         (
             {

@@ -25,7 +25,7 @@ def test_secrets_of_all_roles_at_any_depth() -> None:
         "redis_admin_password": trust_as_template("{{ vault_cache }}"),
         "redis_instances": [{"name": "cache", "users": [{"name": "app", "password": "canary-3"}]}],
         "nginx_sites": [{"name": "www.fushuma.com", "root": "/srv", "locations": places}],
-        "app_applications": [{"name": "shop", "secrets": {"KEY": "canary-4", "MORE": ["canary-5", None]}}],
+        "app_applications": [{"name": "shop", "secrets": {"KEY": "canary-4", "MORE": ["canary-5", None, "short"]}}],
         "anything_else": "plain",
     }
     assert asked(variables) == ["canary-1", "canary-2", "canary-3", "canary-4", "canary-5"]
