@@ -28,7 +28,8 @@ UNITS = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4, "P": 5}
 # File systems on disks of the host itself; others may hang, or are memory.
 ON_DISK = {"ext2", "ext3", "ext4", "xfs", "btrfs", "f2fs", "jfs", "zfs", "vfat", "overlay"}
 DOCKER_SECONDS = 600
-WALK_SECONDS = 60
+WALK_SECONDS = 300
+TIMED_OUT = 124  # how `run` says that a program did not end
 LARGE = 1 << 20  # bytes from which a deleted file is worth a line
 MOST_LISTED = 10
 MOST_OF_IT = 0.8  # a folder in which one folder takes more than this is not listed, but that folder is
@@ -287,11 +288,14 @@ def usage(place: str) -> Usage:
     return Usage(place, used + about.f_bavail * about.f_frsize, used, inodes)
 
 
-def largest(place: str) -> list[tuple[str, int]]:
-    """The folders of a file system that take most, with what is below them."""
+def largest(place: str) -> list[tuple[str, int]] | None:
+    """The folders of a file system that take most, with what is below them; None where that takes too long."""
     argv = ["du", "--one-file-system", "--block-size=1", "--max-depth=6", "--", place]
+    done = run(argv, WALK_SECONDS)
+    if done.code == TIMED_OUT:
+        return None
     sizes = {}
-    for line in run(argv, WALK_SECONDS).output.splitlines():
+    for line in done.output.splitlines():
         size, _tab, path = line.partition("\t")
         if size.isdigit():
             sizes[path] = int(size)

@@ -64,6 +64,8 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.fushuma.production.plugins.module_utils.disk import (
+    MOST_LISTED,
+    WALK_SECONDS,
     Usage,
     bytes_of,
     deleted_but_open,
@@ -84,16 +86,22 @@ def report(
     parts: Sequence[Mapping[str, Any]],
     before: Sequence[Usage],
     after: Sequence[Usage],
-    folders: Sequence[tuple[str, int]],
+    folders: Mapping[str, Sequence[tuple[str, int]] | None],
     kept: Sequence[tuple[str, int]],
 ) -> list[str]:
-    """What there is to say, in lines. Without ``after`` nothing was removed yet."""
+    """What there is to say, in lines. Without ``after`` nothing was removed yet.
+
+    folders: for each file system those that take most; None where that is not known.
+    """
     lines = [f"before: {one.line}" for one in before] + [f"after: {one.line}" for one in after]
     word = "freed" if after else "would free"
     lines += [f"{word}: {one['what']}, {readable(one['bytes'])}" for one in parts if one["count"]]
     lines += [] if any(one["count"] for one in parts) else ["there is nothing that may go without asking"]
     lines += [f"not removed: {failure}" for one in parts for failure in one["failures"]]
-    lines += [f"large: {path}, {readable(size)}" for path, size in folders]
+    large = sorted((one for found in folders.values() for one in found or []), key=lambda one: -one[1])
+    lines += [f"large: {path}, {readable(size)}" for path, size in large[:MOST_LISTED]]
+    unknown = [place for place, found in folders.items() if found is None]
+    lines += [f"which folders of {place} take most was not known within {WALK_SECONDS} s" for place in unknown]
     return lines + [f"deleted, and there until its process ends: {what}, {readable(size)}" for what, size in kept]
 
 
@@ -117,7 +125,7 @@ def main() -> None:
             part.go()
     after = [] if module.check_mode else [usage(place) for place in where]
     told = [part.as_dict() for part in parts]
-    folders = sorted((one for place in where for one in largest(place)), key=lambda one: -one[1])[:10]
+    folders = {place: largest(place) for place in where}
     module.exit_json(changed=bool(due), parts=told, report=report(told, before, after, folders, deleted_but_open()))
 
 

@@ -299,6 +299,8 @@ def test_folders_that_say_where_it_is(programs: Programs) -> None:
     programs.answers["du"] = (1, f"du: cannot read\n{GIB}\t/srv/large\n{GIB + 10}\t/srv\n500\t/etc\n{GIB * 2}\t/")
     assert disk.largest("/") == [("/srv/large", GIB), ("/etc", 500)]
     assert programs.said[0].endswith("-- /")
+    programs.answers["du"] = (124, "du did not end")
+    assert disk.largest("/") is None
     assert telling({"/a": 100, "/a/b": 50, "/a/c": 50, "/d": 0}, 2) == [("/a", 100), ("/a/b", 50)]
 
 
@@ -328,9 +330,9 @@ def parts(monkeypatch: pytest.MonkeyPatch) -> list[Part]:
         Part("went", remove=lambda: went),
     ]
     monkeypatch.setattr(free_disk, "expendables", lambda bound, days: found if (bound, days) == (1 << 30, 14) else [])
-    monkeypatch.setattr(free_disk, "places", lambda text: ["/"])
+    monkeypatch.setattr(free_disk, "places", lambda text: ["/", "/far"])
     monkeypatch.setattr(free_disk, "usage", lambda place: Usage(place, 100, 50, 1))
-    monkeypatch.setattr(free_disk, "largest", lambda place: [("/srv", 4096)])
+    monkeypatch.setattr(free_disk, "largest", lambda place: [("/srv", 4096)] if place == "/" else None)
     monkeypatch.setattr(free_disk, "deleted_but_open", lambda: [("/tmp/x, kept by a (1)", 5 << 20)])
     return found
 
@@ -340,10 +342,13 @@ def test_it_frees_and_says_so(parts: list[Part], capsys: pytest.CaptureFixture[s
     assert result["changed"] is True
     assert result["report"] == [
         "before: /: 50 B of 100 B (50 %)",
+        "before: /far: 50 B of 100 B (50 %)",
         "after: /: 50 B of 100 B (50 %)",
+        "after: /far: 50 B of 100 B (50 %)",
         "freed: core dumps, 2 KiB",
         "not removed: one stays",
         "large: /srv, 4 KiB",
+        "which folders of /far take most was not known within 300 s",
         "deleted, and there until its process ends: /tmp/x, kept by a (1), 5 MiB",
     ]
     assert parts[2].remove() == ["core dumps"]
