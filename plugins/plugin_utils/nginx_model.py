@@ -18,6 +18,7 @@ Site = Mapping[str, Any]
 CERTIFICATES = "/etc/nginx/certificates"
 CONTENT = "/var/www"
 APPLICATIONS = "/etc/nginx/applications"  # what deployments say; plugin_utils/app_model.py writes there
+MAINTENANCE = "/etc/nginx/maintenance"  # which sites are shut for a while; plugin_utils/maintenance.py writes there
 REPORT_PATH = "/.well-known/csp-report"
 REPORT_GROUP = "csp"
 HTML = {".htm", ".html", ".shtml"}  # what nginx's mime.types calls text/html
@@ -83,7 +84,7 @@ def model(settings: Settings) -> dict[str, Any]:
 
 
 def _site(settings: Settings, site: Site) -> dict[str, Any]:
-    key = _key(site["name"])
+    key = key_of(site["name"])
     places = [_answering(settings, place, f"{key}_{number}") for number, place in enumerate(site["locations"])]
     answering = (_answering(settings, site, key), *places)
     return {
@@ -117,7 +118,7 @@ def releases(settings: Settings, key: str, upstream: Mapping[str, Any]) -> list[
     ]
 
 
-def _key(name: str) -> str:
+def key_of(name: str) -> str:
     """A name for nginx's zones and upstreams: of harmless characters, and the same on every run."""
     return "site_" + hashlib.sha256(name.encode()).hexdigest()[:10]
 

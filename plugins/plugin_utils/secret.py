@@ -25,22 +25,35 @@ FORM = "the output of `openssl rand -hex 24`, kept in a vault file"
 
 def problems(options: Options, settings: Mapping[str, Any]) -> list[Problem]:
     """Weak values of all options that the spec marks as secret (``no_log: true``), at any depth."""
-    return [problem for name, value in _secrets(options, settings, "") for problem in weak(name, value)]
+    return [problem for name, value in secrets(options, settings) for problem in weak(name, value)]
 
 
-def _secrets(options: Options, settings: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, str]]:
+def secrets(options: Options, settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """The values of all options that the spec marks as secret, at any depth, each with where it stands."""
     for name, option in options.items():
         value, setting = settings.get(name), f"{prefix}{name}"
         if not value:
             continue
         if option.get("no_log"):
-            parts = value.items() if isinstance(value, Mapping) else [("", value)]
-            yield from ((f"{setting}.{key}" if key else setting, str(one)) for key, one in parts)
+            yield from _texts(setting, value)
         elif "options" in option:
             groups = value if option["type"] == "list" else [value]
             for index, group in enumerate(groups):
+                if not isinstance(group, Mapping):
+                    continue  # a setting of the wrong shape, of which others say so
                 below = f"{setting}[{index}]." if option["type"] == "list" else f"{setting}."
-                yield from _secrets(option["options"], group, below)
+                yield from secrets(option["options"], group, below)
+
+
+def _texts(setting: str, value: Any) -> Iterator[tuple[str, str]]:
+    if isinstance(value, Mapping):
+        for key, one in value.items():
+            yield from _texts(f"{setting}.{key}", one)
+    elif isinstance(value, (list, tuple)):
+        for index, one in enumerate(value):
+            yield from _texts(f"{setting}[{index}]", one)
+    else:
+        yield setting, str(value)
 
 
 def weak(setting: str, value: str) -> list[Problem]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 import socket
 import subprocess
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -15,58 +15,8 @@ from typing import Any
 
 import docker
 import pytest
-import yaml
-from hosts_support import RELEASES, ROOT, STATE, Host, Played, play, wait_for
-from testhosts.inventory import variables
-
-SITE = ROOT / "playbooks" / "site.yml"
-RUNBOOKS = ROOT / "playbooks" / "runbooks"
-BASE = {"firewall_ssh": {"burst": 500, "rate": "500/minute"}, "sshd_fail2ban_ignore": ["172.16.0.0/12"]}
-GONE = "for name in {names}; do test ! -e $name || exit 1; done"
-
-
-class Fleet:
-    """Two hosts of a network of their own, reached by their addresses, which they keep when they boot again."""
-
-    def __init__(self, hosts: list[Host], folder: Path) -> None:
-        self.hosts, self.folder = hosts, folder
-        self.groups: tuple[str, ...] = ()
-
-    def inventory(self, settings: Mapping[str, Any]) -> Path:
-        known = {
-            one.name: {**variables(one.record), "ansible_host": one.record.address, "ansible_port": 22}
-            for one in self.hosts
-        }
-        path = self.folder / "hosts.yml"
-        groups = {group: {"hosts": dict.fromkeys(known)} for group in self.groups}
-        document = {"all": {"vars": {**BASE, **settings}, "hosts": known, "children": groups}}
-        path.write_text(yaml.safe_dump(document, width=1000), "utf-8")
-        return path
-
-    def site(self, **settings: Any) -> Played:
-        return play(SITE, self.inventory(settings)).ok()
-
-    def runbook(
-        self, name: str, settings: Mapping[str, Any] | None = None, *, check: bool = False, **said: Any
-    ) -> Played:
-        return play(RUNBOOKS / f"{name}.yml", self.inventory(settings or {}), said, check=check, diff=True)
-
-
-@pytest.fixture(scope="module")
-def fleet(boot: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) -> Fleet:
-    hosts = [boot(f"run{release}", release, network="runbooks") for release in RELEASES]
-    found = Fleet(hosts, tmp_path_factory.mktemp("runbooks"))
-    found.site()
-    return found
-
-
-def refused(played: Played, *words: str) -> None:
-    """It failed before anything was touched, in these words."""
-    assert played.failed, played.output
-    said = " ".join(played.output.split())
-    assert [word for word in words if word not in said] == [], played.output
-    assert played.changed == 0
-
+from fleet_support import Fleet, refused
+from hosts_support import STATE, Host, Played, wait_for
 
 # --- block_address ----------------------------------------------------------------------------------------------------
 
