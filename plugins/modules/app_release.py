@@ -36,8 +36,8 @@ options:
     type: str
     default: ""
   scale:
-    description: How many replicas there are to be, as C({application: {process: number}}), until the settings say
-      another number than now.
+    description: How many replicas of each process of an application there are to be, until the settings say another
+      number than now.
     type: dict
     default: {}
   force:

