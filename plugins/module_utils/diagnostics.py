@@ -21,7 +21,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import Any, BinaryIO, cast
 
 from ansible_collections.fushuma.production.plugins.module_utils.engine import LABEL
 from ansible_collections.fushuma.production.plugins.module_utils.journal import (
@@ -72,7 +72,7 @@ def ask(argv: Sequence[str], seconds: float = COMMAND_SECONDS, most: int = PIECE
         return Answer("", f"could not be started: {error.strerror}")
     said, cut = bytearray(), False
     deadline = time.monotonic() + seconds
-    with cast("IO[bytes]", process.stdout) as output, selectors.DefaultSelector() as waiting:
+    with cast(BinaryIO, process.stdout) as output, selectors.DefaultSelector() as waiting:
         waiting.register(output, selectors.EVENT_READ)
         while ended := bool(waiting.select(max(0.0, deadline - time.monotonic()))):
             chunk = os.read(output.fileno(), 1 << 16)

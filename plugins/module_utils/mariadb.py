@@ -347,15 +347,15 @@ COMMANDS: Mapping[str, Callable[[], None]] = {"apply": apply, "check": check, "t
 def main(arguments: Sequence[str]) -> int:
     """0, or 1 with a sentence on standard error."""
     if len(arguments) != 1 or arguments[0] not in COMMANDS:
-        print(f"Usage: mariadb.py {'|'.join(COMMANDS)}", file=sys.stderr)
+        sys.stderr.write(f"Usage: mariadb.py {'|'.join(COMMANDS)}\n")
         return 2
     try:
         COMMANDS[arguments[0]]()
     except (MariadbError, OSError) as error:
-        print(error, file=sys.stderr)
+        sys.stderr.write(f"{error}\n")
         return 1
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    raise SystemExit(main(sys.argv[1:]))

@@ -397,8 +397,11 @@ def test_the_role_exports_it() -> None:
 def test_timers_of_the_role() -> None:
     files = Role("app", {"app_applications": [shop(processes=[WEB, REPORT])], "groups": {}}).files
     assert "OnCalendar=*-*-* 03:30\n" in files["/etc/systemd/system/app-shop-report.timer"]
-    assert "ExecStart=/usr/local/sbin/app-run shop report\n" in files["/etc/systemd/system/app-shop-report.service"]
-    compile(files["/usr/local/sbin/app-run"], "app-run", "exec")
+    assert (
+        "ExecStart=/usr/bin/python3 /usr/local/lib/app-run.py shop report\n"
+        in files["/etc/systemd/system/app-shop-report.service"]
+    )
+    compile(files["/usr/local/lib/app-run.py"], "app-run", "exec")
     assert Role("app", {"app_applications": [shop()], "groups": {}}).files == {}
 
 
