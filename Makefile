@@ -24,8 +24,8 @@ demo-down: $(VENV)/controller  ## Remove that host and all it left
 test: venv  ## Run the whole proof; ONLY="lint unit" runs a part, ends with one table
 	@$(BIN)/python tools/prove.py $(if $(ONLY),--only $(ONLY))
 
-bench: venv  ## Measure speed against plain Ansible and plain nginx
-	@$(BIN)/python tests/benchmark/bench.py
+bench: venv  ## Measure speed against plain Ansible and plain nginx; ONLY="runtime" measures that alone
+	@PYTHONPATH=tests:tools $(BIN)/python tests/benchmark/bench.py $(ONLY)
 
 lint: venv  ## Check generated files, style and types
 	@$(BIN)/python tools/prove.py --only generated lint types

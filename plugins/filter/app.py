@@ -30,8 +30,16 @@ def app_model(settings: Any, first: bool = True) -> list[dict[str, Any]]:
 
 
 def app_exports(settings: Any, host: str, first: bool = True) -> dict[str, Any]:
-    """What others need to know of the applications of a host."""
-    return model.exports(settings_of("app_exports", settings), host, first=first)
+    """What others need to know of the applications of a host.
+
+    The judge says what is wrong in the settings; what of them is right counts for others nevertheless.
+    """
+    if not isinstance(settings, Mapping):
+        raise AnsibleFilterError(f"app_exports: expects the role's settings as a dict, not {type(settings).__name__}")
+    try:
+        return model.exports(specs.filled(specs.role_options("app"), settings), host, first=first)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise AnsibleFilterError(f"app_exports: {error}") from error
 
 
 def app_scheduled(settings: Any, first: bool = True) -> list[dict[str, str]]:

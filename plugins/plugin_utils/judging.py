@@ -155,6 +155,8 @@ def _host_problems(host: Host, templar: Templar, databases: Sequence[str]) -> It
         if not found:
             variables = {**role_files(role, "defaults"), **given, **settings, **role_files(role, "vars")}
             exports[role], found = _exports_and_files(role, variables, templar)
+        else:
+            exports[role] = _exports_as_far_as_right(role, given, templar)
         yield from found
     yield from port_collisions(exports)
     yield from memory_problems(exports, host.variables, templar)
@@ -263,6 +265,17 @@ def exports_of(
     known = {**role_files(role, "defaults"), **variables, **private}
     rendered: Mapping[str, Any] = plain(templar.copy_with_new_env(available_variables=known).template(wanted))
     return rendered
+
+
+def _exports_as_far_as_right(role: str, variables: Mapping[str, Any], templar: Templar) -> Mapping[str, Any]:
+    """What a role whose settings are not all right tells others, so that rules across roles are judged in the same run.
+
+    Nothing where what is wrong lets nothing be told.
+    """
+    try:
+        return exports_of(role, variables, templar)
+    except (AnsibleError, ValueError):
+        return {}
 
 
 def _exports_and_files(

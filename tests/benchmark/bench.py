@@ -16,6 +16,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import hosts_support
+import stack_support
+
 ROOT = Path(__file__).resolve().parents[2]
 WORK = ROOT / ".cache" / "bench"
 ANSIBLE = str(Path(sys.executable).with_name("ansible-playbook"))
@@ -101,6 +104,20 @@ HOST = Play(
     times=3,
 )
 BASE = "base.yml"
+RUNTIME_PLAY = """
+- hosts: data
+  gather_facts: false
+  roles:
+    - role: fushuma.production.redis
+    - role: fushuma.production.mariadb
+      mariadb_connections: >-
+        {{{{ query('fushuma.production.exports', 'connections', hosts=groups['all'])
+           | selectattr('host', 'eq', inventory_hostname) }}}}
+- hosts: app
+  gather_facts: false
+  roles: [fushuma.production.docker]
+- ansible.builtin.import_playbook: {root}/playbooks/plays/applications.yml
+"""
 
 
 @dataclass(frozen=True)
@@ -244,6 +261,42 @@ def throughput(release: str) -> Row:
     )
 
 
+def runtime(release: str) -> Iterator[Row]:
+    """Runtime and data with an application: a run that changes nothing, and deployments of an image that is there."""
+    host = hosts_support.booted(f"benchstack{release}", release)
+    try:
+        stack = stack_support.on_one(host, WORK)
+        inventory = str(stack.inventory(stack.settings("1.0.0")))
+        site, deploy, ours = ("playbooks/site.yml", "playbooks/deploy.yml", str(WORK / "runtime.yml"))
+        run([ANSIBLE, "-i", inventory, site])
+        base = [ANSIBLE, "-i", inventory, str(WORK / BASE), "-e", f"target={host.name}"]
+        quiet, other = in_turns(lambda: timed([ANSIBLE, "-i", inventory, ours]), lambda: timed(base))
+        yield Row(
+            f"no-change run of docker, redis, mariadb and app, Debian {release} (against facts and ping)",
+            f"{quiet:.2f} s",
+            f"{other:.2f} s",
+            f"{quiet / other:.2f} x",
+            "3 x",
+            quiet / other <= 3,
+        )
+        took = []
+        for number in range(FIRST_ROUNDS + 2):
+            inventory = str(stack.inventory(stack.settings(f"1.{number % 2 + 1}.0")))
+            took.append(timed([ANSIBLE, "-i", inventory, deploy]))
+        # The first two have brought the images.
+        typical = statistics.median(took[2:])
+        yield Row(
+            f"deployment of an image that is there, Debian {release}",
+            f"{typical:.1f} s",
+            f"{took[0]:.1f} s with its image",
+            f"{typical:.1f} s",
+            "20 s",
+            typical <= 20,
+        )
+    finally:
+        hosts_support.removed(host.name)
+
+
 def told(row: Row) -> Row:
     """The row, said at once, so that it is not lost where a later measurement fails."""
     print(f"  {row.what}: {row.ours} / {row.other} = {row.compared} (bar {row.bar})", flush=True)
@@ -257,22 +310,40 @@ def table(rows: Sequence[Row]) -> str:
     return "\n".join("  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)) for line in lines)
 
 
-def main() -> int:
+# What can be measured alone; the throughput is that of the host on which nginx was measured.
+PARTS: dict[str, Callable[[str], Iterator[Row]]] = {
+    "host": lambda release: roles_alone(HOST, release),
+    "nginx": lambda release: roles_alone(NGINX, release),
+    "runtime": runtime,
+}
+
+
+def roles_alone(measured: Play, release: str) -> Iterator[Row]:
+    yield first_converge(measured, release)
+    yield no_change(measured, release)
+    if measured is NGINX:
+        yield throughput(release)
+
+
+def main(wanted: Sequence[str]) -> int:
+    """Measure all, or only the parts that are named: those above, and `fleet`."""
     WORK.mkdir(parents=True, exist_ok=True)
     (WORK / BASE).write_text(BASE_PLAY)
+    (WORK / "runtime.yml").write_text(RUNTIME_PLAY.format(root=ROOT))
     for one in (HOST, NGINX):
         roles = [f"fushuma.production.{role}" for role in one.roles]
         (WORK / one.file).write_text(ROLES_PLAY.format(site=SITE.format(root=ROOT), roles=roles))
-    rows = []
+    chosen = wanted or [*PARTS, "fleet"]
+    rows: list[Row] = []
     try:
         for release in RELEASES:
-            for measured in (HOST, NGINX):
-                print(f"{measured.name}, Debian {release} ...", flush=True)
-                rows += [told(first_converge(measured, release)), told(no_change(measured, release))]
-            print(f"throughput, Debian {release} ...", flush=True)
-            rows.append(told(throughput(release)))
-        print(f"{len(FLEET)} hosts, Debian {RELEASES[0]} ...", flush=True)
-        rows += map(told, fleet(HOST, RELEASES[0]))
+            for name in PARTS:
+                if name in chosen:
+                    print(f"{name}, Debian {release} ...", flush=True)
+                    rows += map(told, PARTS[name](release))
+        if "fleet" in chosen:
+            print(f"{len(FLEET)} hosts, Debian {RELEASES[0]} ...", flush=True)
+            rows += map(told, fleet(HOST, RELEASES[0]))
     finally:
         down(*(f"{kind}{release}" for release in RELEASES for kind in ("bench", "benchplain")), *FLEET)
     print("\n" + table(rows))
@@ -280,4 +351,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

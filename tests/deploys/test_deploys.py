@@ -107,11 +107,11 @@ def test_deployments_and_rollbacks_while_visitors_come(stacks: list[Stack], caps
 
 
 def deploy_again_and_again(stack: Stack) -> str:
-    before = "1.0.0"
+    before, took = "1.0.0", []
     with visitors(stack) as seen:
         for number in range(1, 11):
             release = f"2.{number}.0"
-            stack.play(DEPLOY, stack.settings(release)).ok()
+            took.append(stack.play(DEPLOY, stack.settings(release)).ok().seconds)
             settled(stack, release)
             if number % 2:
                 stack.play(ROLL_BACK, stack.settings(release)).ok()
@@ -130,7 +130,7 @@ def deploy_again_and_again(stack: Stack) -> str:
     assert seen.failures == [], seen
     last = stack.play("site.yml", stack.settings(before)).ok()
     assert last.changed == 0, last.output
-    return f"{stack.edge.name}: {seen}, 0 failed"
+    return f"{stack.edge.name}: deployed in {min(took):.1f} to {max(took):.1f} s: {seen}, 0 failed"
 
 
 def refused(stack: Stack, release: str, behaviour: str, why: str) -> None:
@@ -209,11 +209,11 @@ def restart_and_scale(stack: Stack) -> str:
     stack.play(DEPLOY, settings).ok()
     before = ids(stack)
     with visitors(stack) as seen:
-        stack.play("runbooks/restart_app.yml", settings, {"application": "shop"}).ok()
+        restarted = stack.play("runbooks/restart_app.yml", settings, {"application": "shop"}).ok()
         assert not set(before) & set(ids(stack))
         settled(stack, "8.5.0")
         more = {"application": "shop", "process": "web", "replicas": 4}
-        stack.play("runbooks/scale_app.yml", settings, more).ok()
+        scaled = stack.play("runbooks/scale_app.yml", settings, more).ok()
         assert len(containers(stack)) == 5
     assert seen.failures == [], seen
     kept = ids(stack)
@@ -224,7 +224,9 @@ def restart_and_scale(stack: Stack) -> str:
     assert "There is no application shpo. Write one of shop." in told(unknown)
     stack.play("runbooks/scale_app.yml", settings, {**more, "replicas": 2}).ok()
     settled(stack, "8.5.0")
-    return f"{stack.edge.name}: {seen}, 0 failed"
+    return (
+        f"{stack.edge.name}: restarted in {restarted.seconds:.1f} s, scaled in {scaled.seconds:.1f} s: {seen}, 0 failed"
+    )
 
 
 def ids(stack: Stack) -> list[str]:
@@ -272,7 +274,7 @@ def rotate(stack: Stack) -> str:
         assert logs_in_to_redis(stack, name["app"]) == works
         assert logs_in_to_mariadb(stack, name["shop"]) == works
     assert stack.play("site.yml", stack.settings("9.0.0", secrets=new)).ok().changed == 0
-    return f"{stack.edge.name}: {seen}, 0 failed"
+    return f"{stack.edge.name}: rotated in {played.seconds:.1f} s: {seen}, 0 failed"
 
 
 def logs_in_to_redis(stack: Stack, secret: str) -> bool:
