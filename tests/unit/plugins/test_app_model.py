@@ -539,8 +539,18 @@ def test_a_filter_is_called_by_its_full_name() -> None:
 def test_settings_that_are_none(name: str) -> None:
     with pytest.raises(AnsibleFilterError, match=f"^{name}: expects the role's settings as a dict, not list$"):
         FILTERS[name]([], *MORE.get(name, ()))
+    if name == "app_exports":
+        return
     with pytest.raises(AnsibleFilterError, match=rf"^{name}: app_applications\[0\].image is missing: "):
         FILTERS[name]({"app_applications": [{"name": "shop", "processes": []}]}, *MORE.get(name, ()))
+
+
+def test_what_is_right_counts_for_others_where_something_else_is_wrong() -> None:
+    (app,) = SETTINGS["app_applications"]
+    wrong = {"app_applications": [{**app, "unknown": 1}]}
+    assert FILTERS["app_exports"](wrong, "app1") == FILTERS["app_exports"](SETTINGS, "app1")
+    with pytest.raises(AnsibleFilterError, match="^app_exports: "):
+        FILTERS["app_exports"]({"app_applications": [{**app, "ports": 5, "processes": [{"replicas": "many"}]}]}, "app1")
 
 
 @pytest.mark.parametrize("name", ["app_switch", "app_env_example"])
