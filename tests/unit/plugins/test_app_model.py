@@ -549,7 +549,7 @@ def test_what_is_right_counts_for_others_where_something_else_is_wrong() -> None
     (app,) = SETTINGS["app_applications"]
     wrong = {"app_applications": [{**app, "unknown": 1}]}
     assert FILTERS["app_exports"](wrong, "app1") == FILTERS["app_exports"](SETTINGS, "app1")
-    with pytest.raises(AnsibleFilterError, match="^app_exports: "):
+    with pytest.raises(AnsibleFilterError, match=r"^app_exports: "):
         FILTERS["app_exports"]({"app_applications": [{**app, "ports": 5, "processes": [{"replicas": "many"}]}]}, "app1")
 
 
