@@ -323,9 +323,32 @@ def test_images_that_are_there_and_images_that_go(program: Program) -> None:
     assert docker.has_image(TAG)
     assert not docker.has_image("none")
     program.told.clear()
-    docker.forget(TAG, "")
-    docker.forget(TAG, REFERENCE)
-    assert program.lines == [f"docker image rm {name}" for name in (TAG, TAG, REFERENCE)]
+    docker.forget("none")
+    assert not [line for line in program.lines if line.startswith("docker image rm")]
+
+
+@pytest.mark.parametrize(
+    ("tags", "digests", "removed"),
+    [
+        ([TAG], [], [TAG]),
+        ([TAG], [REFERENCE], [TAG, REFERENCE]),
+        # What somebody else calls by another name stays whole.
+        ([TAG, "mine:1"], [REFERENCE], [TAG]),
+        (None, None, [TAG]),
+    ],
+)
+def test_an_image_goes_by_all_names_it_has_from_a_release(
+    program: Program, tags: list[str] | None, digests: list[str] | None, removed: list[str]
+) -> None:
+    program.answers[f"docker image inspect {TAG}"] = (0, json.dumps([{"RepoTags": tags, "RepoDigests": digests}]))
+    Docker().forget(TAG)
+    assert [line for line in program.lines if " rm " in line] == [f"docker image rm {name}" for name in removed]
+
+
+def test_which_images_releases_have_brought(program: Program) -> None:
+    program.answers["docker image ls"] = (0, f"{TAG}\nproduction/shop:other\n")
+    assert Docker().tags("shop") == [TAG, "production/shop:other"]
+    assert program.lines[0].endswith(" --filter=reference=production/shop")
 
 
 @pytest.mark.parametrize(

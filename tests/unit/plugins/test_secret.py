@@ -112,3 +112,10 @@ def test_none_is_repeated() -> None:
     said = sentences(secret.problems(OPTIONS, settings))
     assert len(said) == 2
     assert not any(value in text for value in ("changeme-canary", "hunter2") for text in said)
+
+
+def test_former_secrets_are_left_out_at_any_depth() -> None:
+    settings = [{"name": "shop", "password": GOOD, "former_password": "old", "users": ({"former_password": "old"},)}, 7]
+    kept = [{"name": "shop", "password": GOOD, "users": [{}]}, 7]
+    assert secret.without_former(settings) == kept
+    assert settings[0]["former_password"] == "old"  # type: ignore[index]
