@@ -22,7 +22,7 @@ PLACEHOLDER = secrets.token_hex(16)
 def settings(sites: Path, public_port: int) -> dict[str, Any]:
     """The demo's settings with the sites of a file beside its own; clients reach them at ``public_port``."""
     demo: dict[str, Any] = yaml.safe_load((DEMO / "group_vars" / "all" / "main.yml").read_text("utf-8"))
-    own = demo["nginx_sites"] + yaml.safe_load(sites.read_text("utf-8"))
+    own = demo["static_sites"] + yaml.safe_load(sites.read_text("utf-8"))
     return {**demo, "nginx_sites": own, "nginx_public_https_port": public_port, "placeholder": PLACEHOLDER}
 
 

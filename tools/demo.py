@@ -14,6 +14,7 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
+import application_image
 import yaml
 from testhosts import host, inventory
 from testhosts.cli import main as testhosts
@@ -26,6 +27,8 @@ SECRETS = INVENTORY / ".secrets"
 NAME, RELEASE = "demo", "13"
 HTTPS_PORT = 8443
 URL = f"https://localhost:{HTTPS_PORT}/"
+SHOP = f"https://shop.localhost:{HTTPS_PORT}/"
+FIRST, NEXT = "1.0.0", "1.1.0"  # releases of the shop
 ANSWER_SECONDS = 30.0
 
 
@@ -36,7 +39,9 @@ def up() -> int:
     if failed:
         return failed
     CONNECTION.parent.mkdir(parents=True, exist_ok=True)
-    CONNECTION.write_text("---\n" + yaml.safe_dump(inventory.variables(host.record_of(NAME)), sort_keys=False))
+    image = application_image.build(FIRST)
+    told = {**inventory.variables(host.record_of(NAME)), "shop_archive": str(image.archive)}
+    CONNECTION.write_text("---\n" + yaml.safe_dump(told, sort_keys=False))
     print("Running playbooks/site.yml ...", flush=True)
     playbook = [str(Path(sys.executable).with_name("ansible-playbook")), "-i", str(INVENTORY), "playbooks/site.yml"]
     converged = subprocess.run(playbook, cwd=ROOT, check=False).returncode
@@ -71,10 +76,18 @@ def wait_for_answer() -> str:
 
 def summary(seconds: float) -> str:
     """What now runs, how to open it, where its secrets lie and how to remove it."""
+    new = f"$(.venv/bin/python tools/application_image.py {NEXT})"
     ssh = f".venv/bin/python tools/testhosts exec {NAME} -- bash"
+    whole = "nginx (TLS, a strict CSP), Docker, MariaDB, Redis and a shop"
     rows = [
-        ("runs", f"Debian {RELEASE} with nginx: TLS, HTTP/2, a strict CSP, one site, in {seconds:.0f} s"),
+        (
+            "runs",
+            f"Debian {RELEASE} with {whole}, in {seconds:.0f} s",
+        ),
         ("open", f"{URL} (on 127.0.0.1; the certificate is self-signed, so the browser asks once)"),
+        ("and", f"{SHOP}, an application in containers"),
+        ("deploy", f".venv/bin/ansible-playbook -i inventories/demo playbooks/deploy.yml -e shop_archive={new}"),
+        ("go back", ".venv/bin/ansible-playbook -i inventories/demo playbooks/rollback.yml"),
         ("figures", f"{URL}status, user operator, password in {shown(SECRETS)}/status-operator"),
         ("secrets", f"{shown(SECRETS)}/ (made on this machine, ignored by git)"),
         ("run again", ".venv/bin/ansible-playbook -i inventories/demo playbooks/site.yml"),

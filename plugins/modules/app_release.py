@@ -213,12 +213,6 @@ def main() -> None:
         module.fail_json(msg=str(error))
     except (TypeError, ValueError, KeyError) as error:
         module.fail_json(msg=f"an application is not as app_model gives it: {error}")
-    for plan in result["plans"]:
-        if plan.get("held"):
-            module.warn(
-                f"{plan['name']}: the settings name an image that was rolled back, so the present one stays. "
-                "Name another image, or run the playbook deploy to deploy it nevertheless."
-            )
     module.exit_json(**result)
 
 
