@@ -117,22 +117,15 @@ def test_the_next_one_replaces_it(engine: Engine, capsys: Capsys) -> None:
     assert running(engine) == ["shop-mail-1-b", "shop-worker-1-b", "shop-worker-2-b"]
 
 
-def test_what_was_rolled_back_is_held_and_warned_of(
-    engine: Engine, capsys: Capsys, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    warnings: list[str] = []
-    monkeypatch.setattr(module.AnsibleModule, "warn", lambda _self, words: warnings.append(words))
+def test_what_was_rolled_back_is_held(engine: Engine, capsys: Capsys) -> None:
     deployed(capsys)
     deployed(capsys, "b")
     deployed(capsys, "b", back=True)
     result = run_module(module.main, capsys, state="planned", **told("b"))
     assert result["plans"][0]["held"] is True
     assert result["plans"][0]["changed"] is False
-    (warning,) = warnings
-    assert warning.startswith("shop: the settings name an image that was rolled back, so the present one stays.")
     forced = run_module(module.main, capsys, state="planned", force=True, **told("b"))
     assert (forced["plans"][0]["held"], forced["plans"][0]["changed"]) == (False, True)
-    assert len(warnings) == 1
 
 
 def test_back_needs_a_release_before(engine: Engine, capsys: Capsys) -> None:
