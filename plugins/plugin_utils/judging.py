@@ -38,6 +38,7 @@ from ansible_collections.fushuma.production.plugins.plugin_utils.rendering impor
 from ansible_collections.fushuma.production.plugins.plugin_utils.sizes import bytes_of, shown
 
 PREFIX = "fushuma.production."
+A_TEMPLATE = "a template"  # in the place of a value that cannot be had
 Judge = Callable[[Mapping[str, Any]], list[Problem]]
 
 # Each role's own judge: settings with all defaults filled in -> what cannot work.
@@ -137,10 +138,20 @@ def _variables_of(entry: str | Mapping[str, Any]) -> dict[str, Any]:
 
 
 def judge(hosts: Sequence[Host], templar: Templar) -> list[str]:
-    """Everything that is wrong, as sentences, each with its host."""
+    """Everything that is wrong, as sentences, each with its host.
+
+    What a playbook hands over comes out of other settings; where it cannot be had because those are wrong, they are
+    named alone.
+    """
     databases = [host.name for host in hosts if "mariadb" in host.roles]
-    found = [(host, sorted(set(_host_problems(host, templar, databases)))) for host in hosts]
-    return [problem.sentence(host.name) for host, problems in found for problem in problems]
+    found = [(host, problem) for host in hosts for problem in sorted(set(_host_problems(host, templar, databases)))]
+    causes = [(host, problem) for host, problem in found if not _is_handed(host, problem)]
+    return [problem.sentence(host.name) for host, problem in causes or found]
+
+
+def _is_handed(host: Host, problem: Problem) -> bool:
+    handed = {name for variables in host.handed.values() for name in variables}
+    return problem.setting in handed and problem.value == A_TEMPLATE
 
 
 def _host_problems(host: Host, templar: Templar, databases: Sequence[str]) -> Iterator[Problem]:
@@ -204,7 +215,7 @@ def role_settings(role: str, variables: Mapping[str, Any], templar: Templar) -> 
         try:
             settings[name] = plain(rendering.template(raw[name]))
         except AnsibleError as error:
-            found.append(Problem(name, "a template", f"it does not render ({_clause(error)})", "a value that does"))
+            found.append(Problem(name, A_TEMPLATE, f"it does not render ({_clause(error)})", "a value that does"))
             settings[name] = options[name].get("default")
     return settings, found + specs.problems(options, settings)
 

@@ -451,6 +451,16 @@ def test_what_a_playbook_hands_to_each_role() -> None:
     }
 
 
+def test_what_cannot_be_handed_over_is_not_named_beside_its_cause() -> None:
+    handed = {"nginx": {"nginx_app_hosts": trust_as_template("{{ nobody }}")}}
+    wrong = Host("web1", {"nginx_sites": [SITE], "nginx_http_port": 0}, ["nginx"], handed)
+    (said,) = judging.judge([wrong], templar({}))
+    assert said.startswith("web1: nginx_http_port is 0: ")
+    alone = Host("web1", {"nginx_sites": [SITE]}, ["nginx"], handed)
+    (said,) = judging.judge([alone], templar({}))
+    assert said.startswith("web1: nginx_app_hosts is a template: it does not render")
+
+
 def test_what_is_handed_over_is_judged_before_what_the_inventory_says() -> None:
     handed = {"nginx": {"nginx_http_port": trust_as_template("{{ ports[0] }}"), "nginx_sitez": []}}
     host = Host("web1", {"nginx_sites": [SITE], "nginx_http_port": 80, "ports": [0]}, ["nginx"], handed)
