@@ -65,6 +65,7 @@ def test_settings_are_judged_before_a_host_is_touched() -> None:
         "Keep data",
         "Run the engine of containers",
         "Serve sites over TLS",
+        "Deploy applications, one batch of hosts after the other",
     ]
 
 
