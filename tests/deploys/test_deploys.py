@@ -117,7 +117,7 @@ def deploy_again_and_again(stack: Stack) -> str:
                 stack.play(ROLL_BACK, stack.settings(release)).ok()
                 settled(stack, before)
                 held = stack.play("plays/applications.yml", stack.settings(release)).ok()
-                assert "names an image that was rolled back" in told(held)
+                assert "name an image that was rolled back" in told(held)
                 settled(stack, before)
             else:
                 before = release
