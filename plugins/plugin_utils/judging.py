@@ -140,18 +140,25 @@ def _variables_of(entry: str | Mapping[str, Any]) -> dict[str, Any]:
 def judge(hosts: Sequence[Host], templar: Templar) -> list[str]:
     """Everything that is wrong, as sentences, each with its host.
 
-    What a playbook hands over comes out of other settings; where it cannot be had because those are wrong, they are
-    named alone.
+    What a playbook hands over comes out of other settings. Where it is wrong because those are, they are named alone.
     """
     databases = [host.name for host in hosts if "mariadb" in host.roles]
     found = [(host, problem) for host in hosts for problem in sorted(set(_host_problems(host, templar, databases)))]
-    causes = [(host, problem) for host, problem in found if not _is_handed(host, problem)]
-    return [problem.sentence(host.name) for host, problem in causes or found]
+    causes = [problem for host, problem in found if not _is_handed(host, problem)]
+    named = [(host, one) for host, one in found if not (_is_handed(host, one) and _follows(one, causes))]
+    return [problem.sentence(host.name) for host, problem in named]
 
 
 def _is_handed(host: Host, problem: Problem) -> bool:
     handed = {name for variables in host.handed.values() for name in variables}
-    return problem.setting in handed and problem.value == A_TEMPLATE
+    return re.split(r"[.\[]", problem.setting)[0] in handed
+
+
+def _follows(problem: Problem, causes: Sequence[Problem]) -> bool:
+    """Whether a problem is there only because of another one: nothing could be had, or the same is wrong there."""
+    if problem.value == A_TEMPLATE:
+        return bool(causes)
+    return any(cause.why == problem.why and cause.value.strip('"') == problem.value.strip('"') for cause in causes)
 
 
 def _host_problems(host: Host, templar: Templar, databases: Sequence[str]) -> Iterator[Problem]:
