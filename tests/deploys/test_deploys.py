@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import secrets as random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -62,15 +62,15 @@ class Visitors:
 
 
 @contextmanager
-def visitors(stack: Stack) -> Iterator[Visitors]:
-    """Visitors of a host, from entering the context to leaving it."""
+def visitors(stack: Stack, options: Sequence[str] = ()) -> Iterator[Visitors]:
+    """Visitors of a host, from entering the context to leaving it; ``options`` are those of wrk."""
     port = stack.edge.port(443)
     reader = Client(port, SITE, "/api/items", pause=0.1)
     writer = Client(
         port, SITE, "/api/items", pause=0.3, body=json.dumps({"name": "Tea", "price_cents": 390}), status=201
     )
     with ExitStack() as entered:
-        wrk = entered.enter_context(load_on(stack.edge, f"https://{SITE}/version"))
+        wrk = entered.enter_context(load_on(stack.edge, f"https://{SITE}/version", options))
         yield Visitors(wrk, [entered.enter_context(one) for one in (reader, writer)])
 
 
@@ -212,6 +212,9 @@ def restart_and_scale(stack: Stack) -> str:
         restarted = stack.play("runbooks/restart_app.yml", settings, extra_vars={"application": "shop"}).ok()
         assert not set(before) & set(ids(stack))
         settled(stack, "8.5.0")
+    assert seen.failures == [], seen
+    # Addresses that are new to nginx need a reload, which closes idle connections.
+    with visitors(stack, ["-H", "Connection: close"]) as seen:
         more = {"application": "shop", "process": "web", "replicas": 4}
         scaled = stack.play("runbooks/scale_app.yml", settings, extra_vars=more).ok()
         assert len(containers(stack)) == 5
