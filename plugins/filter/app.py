@@ -8,17 +8,14 @@ from typing import Any
 from ansible.errors import AnsibleFilterError
 from ansible_collections.fushuma.production.plugins.plugin_utils import app_model as model
 from ansible_collections.fushuma.production.plugins.plugin_utils import specs
-from ansible_collections.fushuma.production.plugins.plugin_utils.problem import sentences
 
 
 def settings_of(name: str, settings: Any) -> dict[str, Any]:
     """The role's settings with all defaults; raises AnsibleFilterError for what is none."""
-    if not isinstance(settings, Mapping):
-        raise AnsibleFilterError(f"{name}: expects the role's settings as a dict, not {type(settings).__name__}")
-    options = specs.role_options("app")
-    if misfits := sentences(specs.problems(options, settings)):
-        raise AnsibleFilterError(f"{name}: {' '.join(misfits)}")
-    return specs.filled(options, settings)
+    try:
+        return specs.settled("app", settings)
+    except ValueError as error:
+        raise AnsibleFilterError(f"{name}: {error}") from error
 
 
 def app_model(settings: Any, first: bool = True) -> list[dict[str, Any]]:

@@ -2,27 +2,18 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 from ansible.errors import AnsibleFilterError
 from ansible_collections.fushuma.production.plugins.plugin_utils import firewall_model as model
 from ansible_collections.fushuma.production.plugins.plugin_utils import specs
-from ansible_collections.fushuma.production.plugins.plugin_utils.problem import sentences
 
 
 def firewall_model(settings: Any) -> dict[str, Any]:
     """What the firewall role's template needs, worked out of its settings."""
-    if not isinstance(settings, Mapping):
-        raise AnsibleFilterError(
-            f"firewall_model: expects the role's settings as a dict, not {type(settings).__name__}"
-        )
-    options = specs.role_options("firewall")
-    misfits = sentences(specs.problems(options, settings))
-    if misfits:
-        raise AnsibleFilterError(f"firewall_model: {' '.join(misfits)}")
     try:
-        return model.model(specs.filled(options, settings))
+        return model.model(specs.settled("firewall", settings))
     except (TypeError, ValueError, KeyError) as error:
         raise AnsibleFilterError(f"firewall_model: {error}") from error
 

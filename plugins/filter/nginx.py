@@ -13,14 +13,8 @@ from ansible_collections.fushuma.production.plugins.plugin_utils.problem import 
 
 def nginx_model(settings: Any) -> dict[str, Any]:
     """What the nginx role's templates need, worked out of its settings."""
-    if not isinstance(settings, Mapping):
-        raise AnsibleFilterError(f"nginx_model: expects the role's settings as a dict, not {type(settings).__name__}")
-    options = specs.role_options("nginx")
-    misfits = sentences(specs.problems(options, settings))
-    if misfits:
-        raise AnsibleFilterError(f"nginx_model: {' '.join(misfits)}")
     try:
-        return model.model(specs.filled(options, settings))
+        return model.model(specs.settled("nginx", settings))
     except (TypeError, ValueError, OSError) as error:
         raise AnsibleFilterError(f"nginx_model: {error}") from error
 

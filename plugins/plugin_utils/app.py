@@ -14,8 +14,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from ansible_collections.fushuma.production.plugins.plugin_utils import app_model as model
-from ansible_collections.fushuma.production.plugins.plugin_utils import secret
-from ansible_collections.fushuma.production.plugins.plugin_utils.problem import Problem, value_of
+from ansible_collections.fushuma.production.plugins.plugin_utils import listening, secret
+from ansible_collections.fushuma.production.plugins.plugin_utils.problem import Problem, repeated, value_of
 
 Settings = Mapping[str, Any]
 App = Mapping[str, Any]
@@ -46,20 +46,11 @@ TYPES: Mapping[str, tuple[re.Pattern[str], str]] = {
 def problems(settings: Settings) -> list[Problem]:
     """Everything that cannot work. ``settings`` fit the role's argument_specs and hold all defaults."""
     apps = settings["app_applications"]
-    found = [*_twice("app_applications", apps, "name"), *_shared_names(apps), *_shared_volumes(apps)]
+    found = [*repeated("app_applications", apps, "name"), *_shared_names(apps), *_shared_volumes(apps)]
     for number, app in enumerate(apps):
         where = f"app_applications[{number}]"
         found += [problem.under(where) for problem in _app_problems(app, settings["app_edges"])]
     return found
-
-
-def _twice(setting: str, groups: Sequence[Mapping[str, Any]], key: str) -> Iterator[Problem]:
-    seen: dict[Any, int] = {}
-    for number, one in enumerate(groups):
-        if one[key] in seen:
-            why = f"{setting}[{seen[one[key]]}] has it already"
-            yield Problem(f"{setting}[{number}].{key}", value_of(one[key]), why, f"another {key}")
-        seen.setdefault(one[key], number)
 
 
 def _shared_names(apps: Sequence[App]) -> Iterator[Problem]:
@@ -93,7 +84,7 @@ def _app_problems(app: App, edges: Sequence[str]) -> Iterator[Problem]:
     if not NAME.fullmatch(app["name"]):
         yield Problem("name", value_of(app["name"]), "containers and files are called by it", NAME_FORM)
     yield from (problem.under("image") for problem in _image_problems(app["image"]))
-    yield from _twice("processes", app["processes"], "name")
+    yield from repeated("processes", app["processes"], "name")
     if not app["processes"]:
         yield Problem("processes", "[]", "it would do nothing", "at least one")
     for number, process in enumerate(app["processes"]):
@@ -235,7 +226,7 @@ def _volume_problems(volume: Mapping[str, Any]) -> Iterator[Problem]:
 
 
 def _address_problems(app: App, edges: Sequence[str]) -> Iterator[Problem]:
-    address, sources = app["address"], app["from"]
+    address = app["address"]
     try:
         parsed = ipaddress.ip_address(address.strip("[]"))
     except ValueError:
@@ -247,22 +238,7 @@ def _address_problems(app: App, edges: Sequence[str]) -> Iterator[Problem]:
     if parsed.is_loopback and edges and answers:
         why = f"nginx asks from {', '.join(edges)} too"
         yield Problem("address", value_of(address), why, "the host's own private address, and their networks in from")
-    if sources == "host":
-        return
-    if not isinstance(sources, list) or not sources:
-        yield Problem("from", value_of(sources), "it is no list of networks", '"host" or ["10.0.1.0/24"]')
-        return
-    if parsed.is_loopback:
-        why = "it answers on a loopback address only, so nobody else can connect"
-        yield Problem("from", value_of(sources), why, '"host", or an address that others reach')
-    for number, network in enumerate(sources):
-        try:
-            wide = ipaddress.ip_network(str(network)).prefixlen == 0
-        except ValueError as error:
-            yield Problem(f"from[{number}]", value_of(network), f"it is no network ({error})", '"10.0.1.0/24"')
-            continue
-        if wide:
-            yield Problem(f"from[{number}]", value_of(network), "it is the whole world", '"10.0.1.0/24"')
+    yield from listening.sources(app["from"], "from", loopback=parsed.is_loopback)
 
 
 def _port_problems(app: App) -> Iterator[Problem]:
@@ -312,7 +288,7 @@ def _smoke_problems(one: Mapping[str, Any]) -> Iterator[Problem]:
 
 
 def _environment_problems(app: App) -> Iterator[Problem]:
-    yield from _twice("env", app["env"], "name")
+    yield from repeated("env", app["env"], "name")
     known = {one["name"]: one for one in app["env"]}
     for number, one in enumerate(app["env"]):
         yield from (problem.under(f"env[{number}]") for problem in _variable_problems(one))

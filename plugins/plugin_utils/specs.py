@@ -20,7 +20,7 @@ from ansible.module_utils.common.validation import (
     check_type_int,
 )
 from ansible.module_utils.common.yaml import yaml_load
-from ansible_collections.fushuma.production.plugins.plugin_utils.problem import Problem, value_of
+from ansible_collections.fushuma.production.plugins.plugin_utils.problem import Problem, sentences, value_of
 
 Options = Mapping[str, Mapping[str, Any]]
 
@@ -122,6 +122,16 @@ def coerced(kind: str, value: Any) -> Any:
     if wanted and not isinstance(value, wanted):
         raise TypeError(kind)
     return value
+
+
+def settled(role: str, settings: Any) -> dict[str, Any]:
+    """A role's settings as a filter is given them, with all defaults; raises ValueError for what is none."""
+    if not isinstance(settings, Mapping):
+        raise ValueError(f"expects the role's settings as a dict, not {type(settings).__name__}")
+    options = role_options(role)
+    if misfits := sentences(problems(options, settings)):
+        raise ValueError(" ".join(misfits))
+    return filled(options, settings)
 
 
 def filled(options: Options, settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -20,7 +20,15 @@ Options = Mapping[str, Mapping[str, Any]]
 
 ELSEWHERE = {
     # What playbooks say and no inventory, and what needs a registry: tests/deploys tries these.
-    *("app_edges", "app_force", "app_back", "app_restart", "app_scale", "app_applications.image.reference"),
+    *(
+        "app_edges",
+        "app_force",
+        "app_back",
+        "app_migrates",
+        "app_restart",
+        "app_scale",
+        "app_applications.image.reference",
+    ),
     # The kernel of test hosts cannot limit it, and Docker then makes no container; test_app_model.py has it.
     "app_applications.processes.cpus",
 }

@@ -78,7 +78,7 @@ def test_settings_that_work(settings: dict[str, Any]) -> None:
         ({"reserved_connections": {"admin": -1}}, "reserved_connections.admin", "less than none"),
         ({"addresses": ["localhost"]}, "addresses[0]", "it is no address"),
         ({"addresses": []}, "addresses", "it would listen nowhere"),
-        ({"from": "world"}, "from", "data is for machines that are named"),
+        ({"from": "world"}, "from", "only machines that are named may connect"),
         ({"from": ["10.0.0.0/8"]}, "from", "loopback addresses only"),
         ({"trusted_networks": ["docker0"]}, "trusted_networks[0]", "it is no network"),
         ({"databases": [SHOP, SHOP]}, "databases[1].name", "databases[0] has it already"),
