@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 
 from hosts_support import Host, wait_for
 
+PAUSE = "/root/pause.lua"
+
 
 @dataclass
 class Load:
@@ -23,9 +25,16 @@ class Load:
 
 
 @contextmanager
-def load_on(host: Host, url: str, options: Sequence[str] = ()) -> Iterator[Load]:
-    """wrk inside the host, from entering the context to leaving it. A slow machine is no error."""
+def load_on(host: Host, url: str, options: Sequence[str] = (), pause: int = 0) -> Iterator[Load]:
+    """wrk inside the host, from entering the context to leaving it. A slow machine is no error.
+
+    pause: milliseconds that a connection waits before its next request; without one, the machine has nothing left for
+    whatever else is to be done.
+    """
     counted = Load()
+    if pause:
+        host.write(PAUSE, f"function delay() return {pause} end\n")
+        options = [*options, "-s", PAUSE]
     command = shlex.join(["wrk", "-t1", "-c4", "-d3600s", "--timeout", "60s", *options, url])
     with ThreadPoolExecutor(1) as pool:
         output = pool.submit(host.sh, command)

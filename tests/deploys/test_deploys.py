@@ -26,6 +26,7 @@ from stack_support import GATEWAY, SECRETS, SITE, Stack, on_one
 DEPLOY, ROLL_BACK = "deploy.yml", "rollback.yml"
 STATE = "/var/lib/fushuma-production/applications/shop"
 KEEP = 3  # images, as the role has it
+PAUSE = 20  # milliseconds; about two hundred requests a second
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +71,7 @@ def visitors(stack: Stack, options: Sequence[str] = ()) -> Iterator[Visitors]:
         port, SITE, "/api/items", pause=0.3, body=json.dumps({"name": "Tea", "price_cents": 390}), status=201
     )
     with ExitStack() as entered:
-        wrk = entered.enter_context(load_on(stack.edge, f"https://{SITE}/version", options))
+        wrk = entered.enter_context(load_on(stack.edge, f"https://{SITE}/version", options, PAUSE))
         yield Visitors(wrk, [entered.enter_context(one) for one in (reader, writer)])
 
 
