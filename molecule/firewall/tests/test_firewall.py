@@ -210,6 +210,19 @@ def test_what_somebody_changed_is_shown(host: Host) -> None:
     assert re.search(r"^> \s*tcp dport 9999 accept$", shown.stdout, re.MULTILINE), shown.stdout
 
 
+def test_names_of_protocols_are_no_change(host: Host) -> None:
+    """They are in a file that comes with some later package, and goes with it."""
+    names = "/etc/protocols"
+    came = not host.file(names).exists
+    host.check_output("printf 'tcp 6 TCP\nudp 17 UDP\n' > %s" if came else "mv %s /etc/protocols.away", names)
+    try:
+        shown = host.run("production-firewall check")
+    finally:
+        host.check_output("rm %s" if came else "mv /etc/protocols.away %s", names)
+    assert shown.rc == 0, shown.stdout
+    assert "meta l4proto" in shown.stdout
+
+
 @pytest.mark.parametrize("version", FAMILIES)
 def test_ssh_is_limited_for_each_source(host: Host, version: int) -> None:
     host.check_output("systemctl reload production-firewall.service")  # forgets who has connected
