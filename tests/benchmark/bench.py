@@ -106,7 +106,8 @@ HOST = Play(
 BASE = "base.yml"
 RUNTIME_PLAY = """
 - hosts: data
-  gather_facts: false
+  gather_facts: true
+  gather_subset: [min]
   roles:
     - role: fushuma.production.redis
     - role: fushuma.production.mariadb
