@@ -15,7 +15,12 @@ from ansible_collections.fushuma.production.plugins.plugin_utils.judging import 
     judge,
     misspelt_groups,
     plays_of,
+    read_ahead,
 )
+
+# Ansible imports this before it forks a process for each task, and none of them has to read again what is read here:
+# that takes as long as to judge.
+read_ahead()
 
 
 class ActionModule(ActionBase):
@@ -35,7 +40,8 @@ class ActionModule(ActionBase):
             hosts = [Host(variables["inventory_hostname"], variables, [args["role"]])]
         else:
             hosts = self._inventory(Path(args["playbook"]), variables)
-        problems = judge(hosts, self._templar)
+        # A role's own task renders its files next, before it touches anything.
+        problems = judge(hosts, self._templar, renders=not args["role"])
         names = [host.name for host in hosts]
         if problems:
             count = "1 setting" if len(problems) == 1 else f"{len(problems)} settings"

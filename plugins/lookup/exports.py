@@ -56,15 +56,19 @@ from pathlib import Path
 from typing import Any
 
 from ansible.plugins.lookup import LookupBase
-from ansible_collections.fushuma.production.plugins.plugin_utils.judging import exports_of, hosts_of, plays_of
-from ansible_collections.fushuma.production.plugins.plugin_utils.specs import ROLES
+from ansible_collections.fushuma.production.plugins.plugin_utils.judging import (
+    SITE,
+    exports_of,
+    hosts_of,
+    plays_of,
+)
 
 
 class LookupModule(LookupBase):
     def run(self, terms: list[str], variables: dict[str, Any] | None = None, **kwargs: Any) -> list[Any]:
         self.set_options(var_options=variables, direct=kwargs)
         known = variables or {}
-        plays = plays_of(Path(self.get_option("playbook") or ROLES.parent / "playbooks" / "site.yml"))
+        plays = plays_of(Path(self.get_option("playbook") or SITE))
         roles = hosts_of(plays, known["groups"])
         hosts = {known["inventory_hostname"]: known}
         if (wanted := self.get_option("hosts")) is not None:

@@ -8,6 +8,7 @@ configuration, then its group its members. What must not be is said before the f
 
 from __future__ import annotations
 
+import http.client
 import json
 import pwd
 import re
@@ -27,7 +28,7 @@ from ansible_collections.fushuma.production.plugins.module_utils.journal import 
     snapshot,
     units,
 )
-from ansible_collections.fushuma.production.plugins.module_utils.probe import Probe, complaint
+from ansible_collections.fushuma.production.plugins.module_utils.probe import Probe, answer, complaint
 from ansible_collections.fushuma.production.plugins.module_utils.transaction import File, Outcome, Service, converge
 
 CONFIG = "/etc/docker/daemon.json"
@@ -38,7 +39,8 @@ GROUP = "docker"
 BRIDGE = {"icc": "com.docker.network.bridge.enable_icc", "ip": "com.docker.network.bridge.host_binding_ipv4"}
 GROUP_FILES = ("/etc/group", "/etc/gshadow")
 PROGRAMS = "/usr/sbin:/usr/bin"  # Debian has its dockerd in the first, Docker in the second
-ANSWERS = Probe(exec=["docker", "version", "--format", "{{.Server.Version}}"])
+SOCKET = "/run/docker.sock"
+ANSWERS = Probe(http="http://docker/_ping", socket=SOCKET, body="OK")  # Docker's API, for its program is slow to start
 KEEPS = Probe(exec=["docker", "info", "--format", "live-restore {{.LiveRestoreEnabled}}"], body="live-restore true")
 
 
@@ -233,10 +235,9 @@ def _said_in_vain(program: str, folder: Path, config: merging.Object) -> str:
 def waiting() -> list[str]:
     """What the daemon has not taken up, though it was restarted: its own bridge stays while a container runs on it."""
     config = merging.parsed(snapshot(CONFIG).data)
-    asked = run(["docker", "network", "inspect", "bridge", "--format", "{{json .Options}}"])
     try:
-        options = json.loads(asked.output)
-    except ValueError:
+        options = json.loads(answer(Probe(socket=SOCKET), "http://docker/networks/bridge").body)["Options"]
+    except (OSError, http.client.HTTPException, KeyError, ValueError):
         return []  # there is no daemon (yet), or it has no such bridge
     late = [key for key, option in BRIDGE.items() if key in config and options.get(option) != json_word(config[key])]
     if not late:

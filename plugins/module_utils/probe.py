@@ -32,7 +32,7 @@ class Probe:
     service runs, be it with a placeholder. An exec probe (an argv) wants the end 0 and, where given, ``body`` somewhere
     in the output. A file holds just the words of ``body``. A ``unit``'s main process has to listen on all ``ports``,
     which is seen without a connection: some services hold it against clients who connect only to ask. With ``newer``
-    (a path) all the processes it has begun are younger than that file, so none works with what was there before. One
+    (paths) all the processes it has begun are younger than those files, so none works with what was there before. One
     with a ``timeout`` of its own (seconds) is waited for before the others are asked.
     """
 
@@ -49,7 +49,7 @@ class Probe:
     expects: Mapping[str, str] = field(default_factory=dict)
     unit: str | None = None
     ports: Sequence[int] = ()
-    newer: str | None = None
+    newer: Sequence[str] = ()
     timeout: float | None = None
 
 
@@ -81,11 +81,11 @@ def _unit_complaint(probe: Probe, unit: str) -> str:
         return f"{unit} does not listen on port {', '.join(map(str, sorted(missing)))}"
     if probe.newer:
         try:
-            moment = os.stat(probe.newer).st_mtime
+            moment, last = max((os.stat(path).st_mtime, path) for path in probe.newer)
         except OSError as error:
-            return f"{probe.newer}: {error.strerror}"
+            return f"{error.filename}: {error.strerror}"
         if old := older_children(pid, moment):
-            return f"{unit} has processes that began before {probe.newer} was written: {', '.join(old)}"
+            return f"{unit} has processes that began before {last} was written: {', '.join(old)}"
     return ""
 
 
@@ -121,24 +121,38 @@ def listening(pid: str, proc: Path = Path("/proc")) -> set[int]:
     return {int(row[1].rpartition(":")[2], 16) for row in rows if row[3] == LISTEN and f"socket:[{row[9]}]" in sockets}
 
 
-def _http_complaint(probe: Probe, url: str) -> str:
+@dataclass(frozen=True)
+class Answer:
+    """What came back for an http request."""
+
+    status: int
+    headers: http.client.HTTPMessage
+    body: str
+
+
+def answer(probe: Probe, url: str) -> Answer:
+    """Ask as the probe says. Raises OSError or HTTPException where nothing answers."""
     parts = urlsplit(url)
     connection = _connect(probe, parts)
     try:
         path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         connection.request("GET", path, headers={**probe.headers, "Connection": "close"})
-        answer = connection.getresponse()
-        body = answer.read().decode("utf-8", "replace")
+        response = connection.getresponse()
+        return Answer(response.status, response.headers, response.read().decode("utf-8", "replace"))
     finally:
         connection.close()
-    if answer.status != probe.status:
-        return f"{url} answers {answer.status}, not {probe.status}"
+
+
+def _http_complaint(probe: Probe, url: str) -> str:
+    found = answer(probe, url)
+    if found.status != probe.status:
+        return f"{url} answers {found.status}, not {probe.status}"
     for name, text in probe.expects.items():
-        found = answer.headers.get_all(name)
-        if found is None or text not in ", ".join(found):
-            return f"{url} answers with {name}: {', '.join(found or ['nothing'])}, not {text!r}"
-    if probe.body not in body:
-        return f"{url} does not answer with {probe.body!r} but with {body[:80]!r}"
+        values = found.headers.get_all(name)
+        if values is None or text not in ", ".join(values):
+            return f"{url} answers with {name}: {', '.join(values or ['nothing'])}, not {text!r}"
+    if probe.body not in found.body:
+        return f"{url} does not answer with {probe.body!r} but with {found.body[:80]!r}"
     return ""
 
 
@@ -157,14 +171,23 @@ def _connect(probe: Probe, parts: SplitResult) -> http.client.HTTPConnection:
         context = None
         connection = http.client.HTTPConnection(host, port, timeout=ATTEMPT_TIMEOUT)
     if probe.socket:
-        connection.sock = socket.socket(socket.AF_UNIX)
-        connection.sock.settimeout(ATTEMPT_TIMEOUT)
-        connection.sock.connect(probe.socket)
+        connection.sock = _unix_socket(probe.socket)
     elif probe.address:
         name, _colon, number = probe.address.rpartition(":")
         plain = socket.create_connection((name.strip("[]"), int(number)), ATTEMPT_TIMEOUT)
         connection.sock = context.wrap_socket(plain, server_hostname=host) if context else plain
     return connection
+
+
+def _unix_socket(path: str) -> socket.socket:
+    found = socket.socket(socket.AF_UNIX)
+    try:
+        found.settimeout(ATTEMPT_TIMEOUT)
+        found.connect(path)
+    except OSError:
+        found.close()
+        raise
+    return found
 
 
 def wait_for(probes: Sequence[Probe], timeout: float) -> list[str]:

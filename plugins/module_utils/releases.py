@@ -32,6 +32,9 @@ SHORTEST_SECRET = 8  # characters
 PAUSE = 0.1  # seconds between two looks
 ID_LENGTH = 12
 SLOTS = ("a", "b")
+NGINX = "/etc/nginx/applications"  # where the nginx role's sites look for who answers
+NGINX_GROUP = "www-data"
+ADDRESSES = ".servers"  # how the files end that nginx reads when it starts
 
 
 @dataclass(frozen=True)
@@ -351,6 +354,26 @@ def addresses(application: Application, memory: Memory, slot: str) -> dict[str, 
     if memory.current.get("release") == application.release and told.keys() == application.addresses.keys():
         return {name: {key: list(servers) for key, servers in slots.items()} for name, slots in told.items()}
     return {name: {**slots, **told.get(name, {}), slot: slots[slot]} for name, slots in application.addresses.items()}
+
+
+def nginx_files(
+    application: str, host: str, addresses: Mapping[str, Mapping[str, Sequence[str]]], slot: str
+) -> dict[str, dict[str, str | None]]:
+    """What nginx is told of an application on a host: ``{folder: {file: content}}``, None for what may not be there.
+
+    addresses: ``{process: {slot: [address:port, ...]}}``. slot: the one that visitors are sent to.
+    """
+    found: dict[str, dict[str, str | None]] = {}
+    for process, slots in addresses.items():
+        files: dict[str, str | None] = {}
+        for name, servers in slots.items():
+            # To leave out the only one that can answer would help nobody.
+            always = " max_fails=0" if len(servers) == 1 else ""
+            files[f"{name}{ADDRESSES}"] = "".join(f"server {address}{always};\n" for address in servers)
+        # nginx looks for it with each request, so it needs no reload, which would close connections.
+        files["b.on"] = "" if slot == "b" else None
+        found[f"{NGINX}/{application}.{process}.{host}"] = files
+    return found
 
 
 def plan(application: Application, memory: Memory, engine: Engine, *, migrates: bool = True) -> Plan:

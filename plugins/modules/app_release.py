@@ -52,6 +52,26 @@ options:
     description: Whether this host is the one that migrates the database.
     type: bool
     default: true
+  edge:
+    description: The name by which the nginx of this very host knows the host, where it has one. With V(planned) the
+      answer says whether nginx has been told, which spares the call that would tell it.
+    type: str
+    default: ""
+  timers:
+    description: What runs at its time. With V(planned) the answer says whether the host has it so, which spares the
+      call that would bring it.
+    type: dict
+    options:
+      units:
+        description: The timers.
+        type: list
+        elements: str
+        default: []
+      files:
+        description: Their files, as M(fushuma.production.service_config) takes them.
+        type: list
+        elements: dict
+        default: []
   why:
     description: Why the release is withdrawn, for the host's memory.
     type: str
@@ -114,7 +134,12 @@ plans:
       slot: b
       current: a
       unsettled: false
+      told: true
       addresses: {web: {a: ["127.0.0.1:8100"], b: ["127.0.0.1:8110"]}}
+timers_differ:
+  description: Whether O(timers) is not what the host has.
+  type: bool
+  returned: for C(planned)
 removed:
   description: What was removed.
   type: list
@@ -135,8 +160,10 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.fushuma.production.plugins.module_utils import releases
+from ansible_collections.fushuma.production.plugins.module_utils.arguments import FILE_SPEC, files_from
 from ansible_collections.fushuma.production.plugins.module_utils.engine import Docker
 from ansible_collections.fushuma.production.plugins.module_utils.journal import Store, TransactionError
+from ansible_collections.fushuma.production.plugins.module_utils.probe import Probe
 from ansible_collections.fushuma.production.plugins.module_utils.releases import (
     Application,
     Image,
@@ -144,7 +171,9 @@ from ansible_collections.fushuma.production.plugins.module_utils.releases import
     Plan,
     Process,
 )
+from ansible_collections.fushuma.production.plugins.module_utils.transaction import Directory, File, Service, converge
 
+NGINX = "nginx.service"
 STATES = ["planned", "settled", "prepared", "committed", "withdrawn"]
 
 
@@ -190,6 +219,14 @@ def main() -> None:
             "force": {"type": "bool", "default": False},
             "back": {"type": "bool", "default": False},
             "migrates": {"type": "bool", "default": True},
+            "edge": {"type": "str", "default": ""},
+            "timers": {
+                "type": "dict",
+                "options": {
+                    "units": {"type": "list", "elements": "str", "default": []},
+                    "files": {"type": "list", "elements": "dict", "default": [], "options": FILE_SPEC},
+                },
+            },
             "why": {"type": "str", "default": ""},
             "send": {"type": "bool", "default": True},
             "image_file": {"type": "path", "default": ""},
@@ -230,7 +267,14 @@ def planned(applications: list[Application], params: dict[str, Any], *, check: b
             scale={name: int(count) for name, count in params["scale"].get(told.name, {}).items()},
         )
         plan = releases.plan(meant, memory, engine, migrates=params["migrates"] and not params["back"])
-        found.append({**as_result(plan, memory), "held": meant.image != told.image and not params["back"]})
+        result = as_result(plan, memory)
+        found.append(
+            {
+                **result,
+                "held": meant.image != told.image and not params["back"],
+                "told": bool(params["edge"]) and as_it_is(nginx(told.name, params["edge"], result)),
+            }
+        )
         if diff and plan.steps:
             before = memory.current.get("described", "")
             steps = "".join(f"would: {step}\n" for step in plan.steps) if check else ""
@@ -238,7 +282,38 @@ def planned(applications: list[Application], params: dict[str, Any], *, check: b
             after = releases.described(meant, memory) + steps
             diffs.append({"before": before, "after": after, "before_header": header, "after_header": header})
     # To plan changes nothing; a dry run answers for what the later steps would do.
-    return {"changed": check and any(one["changed"] for one in found), "plans": found, "diff": diffs}
+    changed = check and any(one["changed"] for one in found)
+    timers = params["timers"]
+    differ = bool(timers and timers["units"]) and not as_it_is(scheduled(timers))
+    return {"changed": changed, "plans": found, "diff": diffs, "timers_differ": differ}
+
+
+def as_it_is(service: Service) -> bool:
+    """Whether a transaction would have nothing to do."""
+    return not converge(service, Store(service.name), check=True).changed
+
+
+def scheduled(timers: dict[str, Any]) -> Service:
+    """As the role's task makes it of the same settings."""
+    return Service("app-timers", files_from(timers["files"]), units=timers["units"])
+
+
+def nginx(application: str, host: str, planned: dict[str, Any]) -> Service:
+    """As the play makes it that tells nginx where an application answers."""
+    told = releases.nginx_files(application, host, planned["addresses"], planned["slot"])
+    files = [
+        File(
+            f"{folder}/{name}",
+            None if content is None else content.encode(),
+            on_change=None if name.endswith(releases.ADDRESSES) else "nothing",
+        )
+        for folder, contents in told.items()
+        for name, content in contents.items()
+    ]
+    folders = [Directory(folder, group=releases.NGINX_GROUP, mode=0o750, prune=True) for folder in told]
+    probe = Probe(unit=NGINX, newer=[file.dest for file in files if file.dest.endswith(releases.ADDRESSES)])
+    name = f"application-{application}-{host}"
+    return Service(name, files, folders, units=[NGINX], probes=[probe] if told else [], probe_timeout=0)
 
 
 def carried_out(application: Application, params: dict[str, Any]) -> dict[str, Any]:

@@ -104,9 +104,10 @@ options:
         description: A systemd unit, of which O(probe[].newer) holds.
         type: str
       newer:
-        description: A file. All processes that the unit's main process has begun are younger, so none works with what
+        description: Files. All processes that the unit's main process has begun are younger, so none works with what
           was there before.
-        type: path
+        type: list
+        elements: path
       timeout:
         description: Seconds that this probe has. It is waited for before the others are asked.
         type: int
@@ -244,7 +245,7 @@ PROBE_SPEC = {
     "http": {"type": "str"},
     "exec": {"type": "list", "elements": "str"},
     "unit": {"type": "str"},
-    "newer": {"type": "path"},
+    "newer": {"type": "list", "elements": "path"},
     "timeout": {"type": "int"},
     "socket": {"type": "path"},
     "address": {"type": "str"},

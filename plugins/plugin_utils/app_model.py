@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from ansible_collections.fushuma.production.plugins.module_utils.releases import ADDRESSES, NGINX_GROUP, nginx_files
+
 Settings = Mapping[str, Any]
 App = Mapping[str, Any]
 
@@ -298,7 +300,6 @@ def connections(settings: Settings, host: str) -> Iterator[dict[str, Any]]:
 
 # --- visitors ---------------------------------------------------------------------------------------------------------
 
-APPLICATIONS = "/etc/nginx/applications"  # where the nginx role's sites look for who answers
 TOKEN_HEADER = "X-Production-Candidate"
 
 
@@ -319,26 +320,23 @@ def switch(
     tried: a slot that only who sends the ``token`` reaches. asks: whether the application has to answer now.
     patience: seconds that connections with nginx may take to end where addresses are new to it.
     """
-    directories, files = [], []
-    for process, slots in addresses.items():
-        folder = f"{APPLICATIONS}/{app['name']}.{process}.{host}"
-        directories.append({"path": folder, "group": "www-data", "mode": "0750", "prune": True})
-        for name, servers in slots.items():
-            # To leave out the only one that can answer would help nobody.
-            always = " max_fails=0" if len(servers) == 1 else ""
-            lines = "".join(f"server {address}{always};\n" for address in servers)
-            files.append({"dest": f"{folder}/{name}.servers", "content": lines})
-        # nginx looks for these with each request, so they need no reload, which would close connections.
-        flags = {f"{folder}/b.on": slot == "b"}
-        if token:
-            flags[f"{folder}/{tried or slot}.{token}"] = bool(tried)
-        files += [
-            {"dest": path, "on_change": "nothing", **({"content": ""} if there else {"state": "absent"})}
-            for path, there in flags.items()
-        ]
-    known = [file["dest"] for file in files if file["dest"].endswith(".servers")]
+    told = nginx_files(app["name"], host, addresses, slot)
+    if token:
+        for flags in told.values():
+            flags[f"{tried or slot}.{token}"] = "" if tried else None
+    files = [
+        {
+            "dest": f"{folder}/{name}",
+            **({"state": "absent"} if content is None else {"content": content}),
+            **({} if name.endswith(ADDRESSES) else {"on_change": "nothing"}),
+        }
+        for folder, contents in told.items()
+        for name, content in contents.items()
+    ]
+    directories = [{"path": folder, "group": NGINX_GROUP, "mode": "0750", "prune": True} for folder in told]
+    known = [file["dest"] for file in files if file["dest"].endswith(ADDRESSES)]
     # A process of nginx that has read other addresses would ask there.
-    probes = [{"unit": "nginx.service", "newer": path, "timeout": patience} for path in known]
+    probes = [{"unit": "nginx.service", "newer": known, "timeout": patience}]
     return {"directories": directories, "files": files, "probe": probes + (smoke(app, tried and token) if asks else [])}
 
 

@@ -38,6 +38,7 @@ from ansible_collections.fushuma.production.plugins.plugin_utils.rendering impor
 from ansible_collections.fushuma.production.plugins.plugin_utils.sizes import bytes_of, shown
 
 PREFIX = "fushuma.production."
+SITE = specs.ROLES.parent / "playbooks" / "site.yml"
 A_TEMPLATE = "a template"  # in the place of a value that cannot be had
 Judge = Callable[[Mapping[str, Any]], list[Problem]]
 
@@ -137,13 +138,16 @@ def _variables_of(entry: str | Mapping[str, Any]) -> dict[str, Any]:
     return {**(entry.get("vars") or {}), **own}
 
 
-def judge(hosts: Sequence[Host], templar: Templar) -> list[str]:
+def judge(hosts: Sequence[Host], templar: Templar, *, renders: bool = True) -> list[str]:
     """Everything that is wrong, as sentences, each with its host.
 
     What a playbook hands over comes out of other settings. Where it is wrong because those are, they are named alone.
+    ``renders`` has the roles' files rendered too, which takes most of the time.
     """
     databases = [host.name for host in hosts if "mariadb" in host.roles]
-    found = [(host, problem) for host in hosts for problem in sorted(set(_host_problems(host, templar, databases)))]
+    found = [
+        (host, problem) for host in hosts for problem in sorted(set(_host_problems(host, templar, databases, renders)))
+    ]
     causes = [problem for host, problem in found if not _is_handed(host, problem)]
     named = [(host, one) for host, one in found if not (_is_handed(host, one) and _follows(one, causes))]
     return [problem.sentence(host.name) for host, problem in named]
@@ -161,7 +165,7 @@ def _follows(problem: Problem, causes: Sequence[Problem]) -> bool:
     return any(cause.why == problem.why and cause.value.strip('"') == problem.value.strip('"') for cause in causes)
 
 
-def _host_problems(host: Host, templar: Templar, databases: Sequence[str]) -> Iterator[Problem]:
+def _host_problems(host: Host, templar: Templar, databases: Sequence[str], renders: bool) -> Iterator[Problem]:
     yield from unknown_names(
         {**host.variables, **{name: value for one in host.handed.values() for name, value in one.items()}}
     )
@@ -172,7 +176,7 @@ def _host_problems(host: Host, templar: Templar, databases: Sequence[str]) -> It
         found += _meaning_problems(role, settings, found)
         if not found:
             variables = {**role_files(role, "defaults"), **given, **settings, **role_files(role, "vars")}
-            exports[role], found = _exports_and_files(role, variables, templar)
+            exports[role], found = _exports_and_files(role, variables, templar, renders)
         else:
             exports[role] = _exports_as_far_as_right(role, given, templar)
         yield from found
@@ -183,7 +187,7 @@ def _host_problems(host: Host, templar: Templar, databases: Sequence[str]) -> It
 
 def unknown_names(variables: Mapping[str, Any]) -> list[Problem]:
     """Variables that look like a role's settings and that no role reads."""
-    roles = sorted(path.parent.parent.name for path in specs.ROLES.glob("*/meta/argument_specs.yml"))
+    roles = all_roles()
     known = [name for role in roles for name in specs.role_options(role)]
     private = {name for role in roles for name in role_files(role, "vars")}
     prefixes = tuple(f"{role}_" for role in roles if role not in COMMON_WORDS)
@@ -259,6 +263,20 @@ def role_files(role: str, folder: str) -> dict[str, Any]:
     return dict(yaml_of(path) or {}) if path.exists() else {}
 
 
+def read_ahead() -> None:
+    """Read what all of them need of every role and of the playbook that says which role runs where."""
+    for role in all_roles():
+        specs.role_options(role)
+        role_files(role, "defaults")
+        role_files(role, "vars")
+    plays_of(SITE)
+
+
+def all_roles() -> list[str]:
+    """The names of this collection's roles."""
+    return sorted(path.parent.parent.name for path in specs.ROLES.glob("*/meta/argument_specs.yml"))
+
+
 @lru_cache
 def yaml_of(path: Path) -> Any:
     """A YAML file of this collection, its templates trusted as Ansible trusts them in a role.
@@ -297,9 +315,9 @@ def _exports_as_far_as_right(role: str, variables: Mapping[str, Any], templar: T
 
 
 def _exports_and_files(
-    role: str, variables: Mapping[str, Any], templar: Templar
+    role: str, variables: Mapping[str, Any], templar: Templar, renders: bool
 ) -> tuple[Mapping[str, Any], list[Problem]]:
-    """What the role tells others, and which of its files do not render with these settings."""
+    """What the role tells others, and with ``renders`` which of its files do not render with these settings."""
     base = specs.ROLES / role
     exports: Mapping[str, Any] = {}
     gathered = variables.get("ansible_facts") or {}
@@ -308,8 +326,9 @@ def _exports_and_files(
         rendering = templar.copy_with_new_env(available_variables=known)
         try:
             exports = exports_of(role, known, templar)
-            files = plain(rendering.template(known.get(f"_{role}_files", [])))
-            Renderer(rendering, known, lambda folder, name: str(base / folder / name)).render(files)
+            if renders:
+                files = plain(rendering.template(known.get(f"_{role}_files", [])))
+                Renderer(rendering, known, lambda folder, name: str(base / folder / name)).render(files)
         except AnsibleError as error:
             release = facts["distribution_major_version"]
             where, shown = f"a file of the role {role}", f"impossible on Debian {release}"

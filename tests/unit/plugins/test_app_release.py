@@ -6,21 +6,27 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import tarfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from ansible_collections.fushuma.production.plugins.action import app_release as action
-from ansible_collections.fushuma.production.plugins.module_utils import journal, releases
+from ansible_collections.fushuma.production.plugins.module_utils import journal, releases, transaction
+from ansible_collections.fushuma.production.plugins.module_utils.arguments import FILE_SPEC, files_from
 from ansible_collections.fushuma.production.plugins.modules import app_release as module
 from ansible_collections.fushuma.production.plugins.plugin_utils import app_model, specs
+from ansible_collections.fushuma.production.plugins.plugin_utils.rendering import Rendered
 
+from .conftest import Host
 from .modules import run_module
 from .test_releases import Engine
 
 CANARY = "canary-1f0e9d8c7b6a"
 ANOTHER = "canary-90817263aabb"
+DEFAULTS = {name: option.get("default") for name, option in FILE_SPEC.items()}
 REFERENCES = {name: f"registry.fushuma.com/shop@sha256:{name * 64}" for name in "ab"}
 
 
@@ -84,6 +90,57 @@ def test_a_plan_says_what_would_be_done_and_does_nothing(engine: Engine, capsys:
     assert CANARY not in str(result)
     assert "DATABASE_URL" in str(result["diff"])
     assert "would: " not in str(result["diff"])
+
+
+def test_a_plan_says_whether_the_nginx_beside_it_has_to_be_told(
+    engine: Engine, capsys: Capsys, host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(releases, "NGINX", str(host.path("nginx")))
+    monkeypatch.setattr(transaction, "user_id", lambda _name: os.geteuid())
+    monkeypatch.setattr(transaction, "group_id", lambda _name: os.getegid())
+    host.unit("nginx.service", active=True, enabled=True)
+
+    def plan(edge: str = "web1") -> dict[str, Any]:
+        web = {"name": "web", "user": "10001", "port": 3000, "ready": {"path": "/"}}
+        found: dict[str, Any] = run_module(
+            module.main, capsys, state="planned", edge=edge, **told(processes=[web], ports="8100-8109")
+        )["plans"][0]
+        return found
+
+    assert plan()["told"] is False
+    assert not host.path("nginx").exists()
+    service = module.nginx("shop", "web1", plan())
+    transaction.converge(service, journal.Store(service.name))
+    assert plan()["told"] is True
+    assert plan(edge="")["told"] is False, "the nginx of another host knows what it knows"
+    flag = host.path("nginx/shop.web.web1/b.on")
+    flag.touch()
+    assert plan()["told"] is False
+    flag.rename(flag.with_name("a.0123"))
+    assert plan()["told"] is False
+
+
+def test_a_plan_says_whether_timers_have_to_be_brought(engine: Engine, capsys: Capsys, host: Host) -> None:
+    file = {
+        "dest": str(host.path("report.timer")),
+        "content": base64.b64encode(b"[Timer]\n").decode(),
+        "owner": str(os.geteuid()),
+        "group": str(os.getegid()),
+    }
+    timers = {"units": ["report.timer"], "files": [file]}
+
+    def differ(given: Any) -> bool:
+        return bool(run_module(module.main, capsys, state="planned", timers=given, **told())["timers_differ"])
+
+    assert differ(timers)
+    assert not differ({"units": [], "files": []})
+    assert not differ(None)
+    host.write("report.timer", "[Timer]\n")
+    host.unit("report.timer", active=True, enabled=True)
+    assert differ(timers), "nothing says that it was taken up"
+    service = replace(module.scheduled({**timers, "files": []}), files=files_from([{**DEFAULTS, **file}]))
+    transaction.converge(service, journal.Store(service.name))
+    assert not differ(timers)
 
 
 def test_a_dry_run_answers_for_the_later_steps(engine: Engine, capsys: Capsys) -> None:
@@ -273,6 +330,17 @@ def test_an_image_of_a_registry_is_not_sent() -> None:
     assert "image_file" not in args
     assert (task.sent, task.removed) == ([], [])
     assert json.loads(base64.b64decode(args["environments"])) == {"shop": {"web": {"A": CANARY}}}
+
+
+def test_what_runs_at_its_time_is_rendered(monkeypatch: pytest.MonkeyPatch) -> None:
+    rendered = [Rendered(dest="/a", content=b"x", attributes={"mode": "0644"})]
+    monkeypatch.setattr(action.Renderer, "render", lambda _self, _files: (rendered, "digest"))
+    task = Asked(state="planned", applications=[], timers={"units": ["a.timer"], "files": [{"dest": "/a"}]})
+    task._templar = None
+    task.run()
+    (file,) = task.asked[0]["timers"]["files"]
+    assert (file["dest"], base64.b64decode(file["content"])) == ("/a", b"x")
+    assert task.asked[0]["timers"]["units"] == ["a.timer"]
 
 
 def test_an_archive_is_sent_and_removed() -> None:

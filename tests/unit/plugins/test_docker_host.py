@@ -6,7 +6,13 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from http.server import BaseHTTPRequestHandler
+from pathlib import Path
+from socketserver import ThreadingUnixStreamServer
+from tempfile import TemporaryDirectory
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -22,8 +28,6 @@ from .modules import run_module
 LIVE = {"live-restore": True}
 # A daemon that reads its settings when it is reloaded or restarted, as far as these tests ask about them.
 CLIENT = """\
-[ -e "$0.down" ] && { echo "Cannot connect to the Docker daemon"; exit 1; }
-[ "$1" = network ] && cat "$0.bridge"
 [ "$1" = info ] || exit 0
 grep -qs reload-or-restart "$(dirname "$0")/log" && echo live-restore true || cat "$0.keeps"
 """
@@ -42,9 +46,38 @@ esac
 """
 
 
+class Api(BaseHTTPRequestHandler):
+    """Docker's API, as far as it is asked; ``bridge`` are the options of its own network, None without one."""
+
+    bridge: Any = None
+
+    def do_GET(self) -> None:
+        shown = {"Options": self.bridge} if self.bridge else {"message": "network bridge not found"}
+        self.send_response(200 if self.bridge or self.path == "/_ping" else 404)
+        self.end_headers()
+        self.wfile.write(b"OK" if self.path == "/_ping" else json.dumps(shown).encode())
+
+    def address_string(self) -> str:
+        return "a socket"
+
+    def log_message(self, *_arguments: object) -> None:
+        pass
+
+
 @pytest.fixture
-def machine(host: Host, monkeypatch: pytest.MonkeyPatch) -> Host:
+def machine(host: Host, monkeypatch: pytest.MonkeyPatch) -> Iterator[Host]:
     """A host on which Docker runs that would take its containers along."""
+    with TemporaryDirectory() as folder:  # the name of a socket is short
+        path = f"{folder}/docker.sock"
+        monkeypatch.setattr(docker, "SOCKET", path)
+        monkeypatch.setattr(docker, "ANSWERS", replace(docker.ANSWERS, socket=path))
+        with ThreadingUnixStreamServer(path, Api) as server:
+            Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}).start()
+            yield with_docker(host, monkeypatch)
+            server.shutdown()
+
+
+def with_docker(host: Host, monkeypatch: pytest.MonkeyPatch) -> Host:
     for name in ("group", "gshadow"):
         host.write(f"etc/{name}", "root:x:0:\ndocker:x:999:nobody,daemon\nusers:x:100:\n")
     monkeypatch.setattr(docker, "CONFIG", str(host.path("etc/docker/daemon.json")))
@@ -127,8 +160,8 @@ def test_a_daemon_that_does_not_run_is_started(machine: Host) -> None:
 
 def test_a_daemon_that_does_not_answer_is_put_back(machine: Host) -> None:
     (machine.bin / "docker.keeps").write_text("live-restore true\n")
-    (machine.bin / "docker.down").touch()
-    with pytest.raises(TransactionError, match="Cannot connect to the Docker daemon"):
+    Path(docker.SOCKET).unlink()
+    with pytest.raises(TransactionError, match=r"http://docker/_ping: .*No such file"):
         run(machine, {"icc": False})
     assert not machine.path("etc/docker/daemon.json").exists()
 
@@ -241,12 +274,12 @@ def test_what_is_on_already_hides_nothing(machine: Host) -> None:
         ({"icc": False}, None, ""),
     ],
 )
-def test_what_waits_for_a_start_without_containers(machine: Host, config: Any, bridge: Any, late: str) -> None:
+def test_what_waits_for_a_start_without_containers(
+    machine: Host, config: Any, bridge: Any, late: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     machine.write("etc/docker/daemon.json", json.dumps(config))
-    shown = "Error: No such network: bridge"
-    if bridge is not None:
-        shown = json.dumps({docker.BRIDGE[key]: value for key, value in bridge.items()})
-    (machine.bin / "docker.bridge").write_text(shown)
+    options = bridge and {docker.BRIDGE[key]: value for key, value in bridge.items()}
+    monkeypatch.setattr(Api, "bridge", options)
     assert [late in note for note in docker.waiting()] == ([True] if late else [])
 
 

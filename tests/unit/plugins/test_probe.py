@@ -160,8 +160,10 @@ def test_processes_that_are_older_than_a_file(tmp_path: Path) -> None:
 def test_a_unit_whose_processes_have_to_be_new(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(probe, "run", lambda argv: journal.Finished(argv, 0, "7"))
     monkeypatch.setattr(probe, "older_children", lambda pid, moment: ["8"] if (pid, moment) == ("7", 50) else [])
-    path = tmp_path / "a.servers"
-    asked = Probe(unit="nginx.service", newer=str(path))
+    old, path = tmp_path / "a.servers", tmp_path / "b.servers"
+    asked = Probe(unit="nginx.service", newer=[str(old), str(path)])
+    old.touch()
+    os.utime(old, (10, 10))
     assert complaint(asked) == f"{path}: No such file or directory"
     path.touch()
     assert complaint(asked) == ""
