@@ -24,6 +24,7 @@ ELSEWHERE = {
         "app_edges",
         "app_force",
         "app_back",
+        "app_is_edge",
         "app_migrates",
         "app_restart",
         "app_scale",
