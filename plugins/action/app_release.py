@@ -24,9 +24,9 @@ class ActionModule(ActionBase):
         super().run(tmp, task_vars)
         args = dict(self._task.args)
         args["applications"], args["environments"] = apart(args["applications"])
-        if timers := args.get("timers"):
-            files, _digest = Renderer(self._templar, task_vars or {}, self._find_needle).render(timers["files"])
-            args["timers"] = {**timers, "files": [shipped(file) for file in files]}
+        if args.get("files"):
+            files, _digest = Renderer(self._templar, task_vars or {}, self._find_needle).render(args["files"])
+            args["files"] = [shipped(file) for file in files]
         folder = ""
         if args.get("state") == "prepared" and not self._task.check_mode:
             image = (args.get("meant") or args["applications"][0])["image"]

@@ -58,20 +58,11 @@ options:
     type: str
     default: ""
   timers:
-    description: What runs at its time. With V(planned) the answer says whether the host has it so, which spares the
-      call that would bring it.
-    type: dict
-    options:
-      units:
-        description: The timers.
-        type: list
-        elements: str
-        default: []
-      files:
-        description: Their files, as M(fushuma.production.service_config) takes them.
-        type: list
-        elements: dict
-        default: []
+    description: The units of what runs at its time, which O(files) bring. With V(planned) the answer says whether the
+      host has them so, which spares the call that would bring them.
+    type: list
+    elements: str
+    default: []
   why:
     description: Why the release is withdrawn, for the host's memory.
     type: str
@@ -88,6 +79,7 @@ options:
     description: The variables of all processes as base64 of JSON. Set by the action itself, out of O(applications).
     type: str
     default: ""
+extends_documentation_fragment: [fushuma.production.files]
 attributes:
   check_mode:
     support: full
@@ -160,7 +152,12 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.fushuma.production.plugins.module_utils import releases
-from ansible_collections.fushuma.production.plugins.module_utils.arguments import FILE_SPEC, files_from
+from ansible_collections.fushuma.production.plugins.module_utils.arguments import (
+    DIRECTORY_SPEC,
+    FILE_SPEC,
+    directories_from,
+    files_from,
+)
 from ansible_collections.fushuma.production.plugins.module_utils.engine import Docker
 from ansible_collections.fushuma.production.plugins.module_utils.journal import Store, TransactionError
 from ansible_collections.fushuma.production.plugins.module_utils.probe import Probe
@@ -220,13 +217,9 @@ def main() -> None:
             "back": {"type": "bool", "default": False},
             "migrates": {"type": "bool", "default": True},
             "edge": {"type": "str", "default": ""},
-            "timers": {
-                "type": "dict",
-                "options": {
-                    "units": {"type": "list", "elements": "str", "default": []},
-                    "files": {"type": "list", "elements": "dict", "default": [], "options": FILE_SPEC},
-                },
-            },
+            "timers": {"type": "list", "elements": "str", "default": []},
+            "files": {"type": "list", "elements": "dict", "default": [], "options": FILE_SPEC},
+            "directories": {"type": "list", "elements": "dict", "default": [], "options": DIRECTORY_SPEC},
             "why": {"type": "str", "default": ""},
             "send": {"type": "bool", "default": True},
             "image_file": {"type": "path", "default": ""},
@@ -283,8 +276,7 @@ def planned(applications: list[Application], params: dict[str, Any], *, check: b
             diffs.append({"before": before, "after": after, "before_header": header, "after_header": header})
     # To plan changes nothing; a dry run answers for what the later steps would do.
     changed = check and any(one["changed"] for one in found)
-    timers = params["timers"]
-    differ = bool(timers and timers["units"]) and not as_it_is(scheduled(timers))
+    differ = bool(params["timers"]) and not as_it_is(scheduled(params))
     return {"changed": changed, "plans": found, "diff": diffs, "timers_differ": differ}
 
 
@@ -293,9 +285,10 @@ def as_it_is(service: Service) -> bool:
     return not converge(service, Store(service.name), check=True).changed
 
 
-def scheduled(timers: dict[str, Any]) -> Service:
+def scheduled(params: dict[str, Any]) -> Service:
     """As the role's task makes it of the same settings."""
-    return Service("app-timers", files_from(timers["files"]), units=timers["units"])
+    folders = directories_from(params["directories"])
+    return Service("app-timers", files_from(params["files"]), folders, units=params["timers"])
 
 
 def nginx(application: str, host: str, planned: dict[str, Any]) -> Service:

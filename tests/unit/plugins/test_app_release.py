@@ -8,14 +8,13 @@ import base64
 import json
 import os
 import tarfile
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from ansible_collections.fushuma.production.plugins.action import app_release as action
 from ansible_collections.fushuma.production.plugins.module_utils import journal, releases, transaction
-from ansible_collections.fushuma.production.plugins.module_utils.arguments import FILE_SPEC, files_from
+from ansible_collections.fushuma.production.plugins.module_utils.arguments import FILE_SPEC
 from ansible_collections.fushuma.production.plugins.modules import app_release as module
 from ansible_collections.fushuma.production.plugins.plugin_utils import app_model, specs
 from ansible_collections.fushuma.production.plugins.plugin_utils.rendering import Rendered
@@ -127,18 +126,17 @@ def test_a_plan_says_whether_timers_have_to_be_brought(engine: Engine, capsys: C
         "owner": str(os.geteuid()),
         "group": str(os.getegid()),
     }
-    timers = {"units": ["report.timer"], "files": [file]}
+    timers = {"timers": ["report.timer"], "files": [file]}
 
-    def differ(given: Any) -> bool:
-        return bool(run_module(module.main, capsys, state="planned", timers=given, **told())["timers_differ"])
+    def differ(given: dict[str, Any]) -> bool:
+        return bool(run_module(module.main, capsys, state="planned", **given, **told())["timers_differ"])
 
     assert differ(timers)
-    assert not differ({"units": [], "files": []})
-    assert not differ(None)
+    assert not differ({})
     host.write("report.timer", "[Timer]\n")
     host.unit("report.timer", active=True, enabled=True)
     assert differ(timers), "nothing says that it was taken up"
-    service = replace(module.scheduled({**timers, "files": []}), files=files_from([{**DEFAULTS, **file}]))
+    service = module.scheduled({**timers, "files": [{**DEFAULTS, **file}], "directories": []})
     transaction.converge(service, journal.Store(service.name))
     assert not differ(timers)
 
@@ -335,12 +333,12 @@ def test_an_image_of_a_registry_is_not_sent() -> None:
 def test_what_runs_at_its_time_is_rendered(monkeypatch: pytest.MonkeyPatch) -> None:
     rendered = [Rendered(dest="/a", content=b"x", attributes={"mode": "0644"})]
     monkeypatch.setattr(action.Renderer, "render", lambda _self, _files: (rendered, "digest"))
-    task = Asked(state="planned", applications=[], timers={"units": ["a.timer"], "files": [{"dest": "/a"}]})
+    task = Asked(state="planned", applications=[], timers=["a.timer"], files=[{"dest": "/a"}])
     task._templar = None
     task.run()
-    (file,) = task.asked[0]["timers"]["files"]
+    (file,) = task.asked[0]["files"]
     assert (file["dest"], base64.b64decode(file["content"])) == ("/a", b"x")
-    assert task.asked[0]["timers"]["units"] == ["a.timer"]
+    assert task.asked[0]["timers"] == ["a.timer"]
 
 
 def test_an_archive_is_sent_and_removed() -> None:
