@@ -30,11 +30,11 @@ def converge() -> Played:
 
 def scanned(host: Host, version: int) -> str:
     """What nmap, run on another host, says of all ports."""
-    options = f"-{version}" if version == 6 else ""
     # From a declared port: answers to what the other host asks are let in, and would look like ports that refuse.
-    rate = "-g 6001 --min-rate 6000 --max-retries 1 --max-rtt-timeout 300ms"
-    scan = f"nmap {options} -n -Pn -sS -p- {rate} {address_of(host, version)}"
-    return str(peer_of(host).check_output(scan))
+    scan = f"nmap {'-6' if version == 6 else ''} -n -Pn -sS -g 6001 {address_of(host, version)}"
+    every = peer_of(host).check_output(f"{scan} -p- --min-rate 6000 --max-retries 1 --max-rtt-timeout 300ms")
+    # The declared ones again and patiently, for an answer that comes late on a busy machine counts as none.
+    return str(every + peer_of(host).check_output(f"{scan} -p {','.join(map(str, sorted(DECLARED)))}"))
 
 
 @pytest.fixture(scope="module")
@@ -208,19 +208,6 @@ def test_what_somebody_changed_is_shown(host: Host) -> None:
     host.check_output("systemctl reload production-firewall.service")
     assert shown.rc != 0
     assert re.search(r"^> \s*tcp dport 9999 accept$", shown.stdout, re.MULTILINE), shown.stdout
-
-
-def test_names_of_protocols_are_no_change(host: Host) -> None:
-    """They are in a file that comes with some later package, and goes with it."""
-    names = "/etc/protocols"
-    came = not host.file(names).exists
-    host.check_output("printf 'tcp 6 TCP\nudp 17 UDP\n' > %s" if came else "mv %s /etc/protocols.away", names)
-    try:
-        shown = host.run("production-firewall check")
-    finally:
-        host.check_output("rm %s" if came else "mv /etc/protocols.away %s", names)
-    assert shown.rc == 0, shown.stdout
-    assert "meta l4proto" in shown.stdout
 
 
 @pytest.mark.parametrize("version", FAMILIES)

@@ -152,3 +152,16 @@ def test_without_the_firewall_all_of_them_would_be_open(host: Host) -> None:
         host.check_output("systemctl start production-firewall.service")
     assert answers == {port: "refused" if port == 8090 else "open" for port in PUBLISHED}
     assert_as_declared(host)
+
+
+def test_names_of_protocols_are_no_change(host: Host) -> None:
+    """They are in a file that comes with some later package, and goes with it."""
+    names = "/etc/protocols"
+    came = not host.file(names).exists
+    host.check_output("printf 'tcp 6 TCP\nudp 17 UDP\n' > %s" if came else "mv %s /etc/protocols.away", names)
+    try:
+        shown = host.run("production-firewall check")
+    finally:
+        host.check_output("rm %s" if came else "mv /etc/protocols.away %s", names)
+    assert shown.rc == 0, shown.stdout
+    assert "meta l4proto" in shown.stdout
