@@ -13,7 +13,9 @@ import os
 import re
 import shutil
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO, Any, TypedDict
@@ -49,6 +51,8 @@ SYSTEM_DATABASES = ("information_schema", "mysql", "performance_schema", "sys")
 MARKER_DATABASE = "production_backup"
 POSTGRESQL_END = b"-- PostgreSQL database dump complete"
 SHORT = 60.0
+# Blocks of a dump that are written and wait to be looked at.
+BLOCKS_AHEAD = 16
 
 
 class Table(TypedDict):
@@ -301,17 +305,26 @@ def _dump(one: Dump, stage: Path, argv: Sequence[str], ending: bytes, seconds: f
     """Have a program write a dump, and read it on its way. Raises Failure where it is not whole."""
     path, reader, digest, size, last = stage / one.file, READERS[one.kind](), hashlib.sha256(), 0, b""
     path.parent.mkdir(mode=0o700, exist_ok=True)
+    ahead: deque[Future[None]] = deque()
+
+    def look(block: bytes) -> None:
+        digest.update(block)
+        reader.feed(block)
 
     def take(block: bytes) -> None:
         nonlocal size, last
         file.write(block)
-        digest.update(block)
-        reader.feed(block)
         size, last = size + len(block), (last + block)[-512:]
+        # The program goes on writing meanwhile.
+        ahead.append(aside.submit(look, block))
+        if len(ahead) > BLOCKS_AHEAD:
+            ahead.popleft().result()
 
     try:
-        with path.open("wb", buffering=0) as file:
+        with path.open("wb") as file, ThreadPoolExecutor(1) as aside:
             done = programs.stream(argv, take, seconds=seconds)
+            while ahead:
+                ahead.popleft().result()
     except OSError as error:
         raise Failure(f"The {one.kind} database {one.name} cannot be written to {path}: {error.strerror}") from None
     if done.code:
