@@ -259,13 +259,15 @@ def databases_of(client: Sequence[str] = MARIADB_CLIENT) -> dict[str, tuple[str,
     return {name: (charset, collation) for charset, collation, name in rows if name not in SYSTEM_DATABASES}
 
 
-def mark(run: str, client: Sequence[str] = MARIADB_CLIENT) -> int | None:
-    """Write into the server when this run was; the seconds since the epoch, or none where nothing may be written.
+def mark(run: str, client: Sequence[str] = MARIADB_CLIENT) -> tuple[int | None, str]:
+    """Write into the server when this run was; the seconds since the epoch (none where nothing may be written), and
+    the server's version.
 
     Raises Failure where the server does not answer.
     """
-    if mariadb_ask("SELECT @@global.read_only", client) != [["0"]]:
-        return None
+    [[read_only, version]] = mariadb_ask("SELECT @@global.read_only, VERSION()", client)
+    if read_only != "0":
+        return None, version
     name = f"`{MARKER_DATABASE}`"
     rows = mariadb_ask(
         f"CREATE DATABASE IF NOT EXISTS {name}; "
@@ -274,7 +276,7 @@ def mark(run: str, client: Sequence[str] = MARIADB_CLIENT) -> int | None:
         f"SELECT written FROM {name}.marker",
         client,
     )
-    return int(rows[-1][0])
+    return int(rows[-1][0]), version
 
 
 def mariadb(
