@@ -26,6 +26,7 @@ from .restic import SHORT, TAG, Meaning, Refused, Restic, pattern, summary_of
 from .settings import Repository, Settings, Source, read_json
 
 Say = Callable[[str], None]
+DOCKER = "/usr/bin/docker"
 LOCK_SECONDS = 3600.0
 # A snapshot that is so much newer than now was made by a clock that was wrong.
 FUTURE_SECONDS = 86400
@@ -286,7 +287,7 @@ def place(source: Source) -> str:
     """The folder or file of a path or volume on this host. Raises Failure where there is none."""
     if source.kind == "volume":
         done = programs.run(
-            ["/usr/bin/docker", "volume", "inspect", "--format", "{{.Mountpoint}}", "--", source.volume],
+            [DOCKER, "volume", "inspect", "--format", "{{.Mountpoint}}", "--", source.volume],
             seconds=dumps.SHORT,
         )
         if done.code:
