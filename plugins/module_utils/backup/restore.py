@@ -340,12 +340,12 @@ class Restore:
             elif one.kind == "path" and (place := self._place(one)).exists():
                 name = f"listings/{len(paths)}.jsonl"
                 private(stage / "listings")
-                counts = manifest.listing(place, stage / name)
+                counts = manifest.listing(str(place), stage / name, exclude=self.settings.exclude)
                 known["paths"].append({"path": str(place), "volume": one.volume, "listing": name, **vars(counts)})
                 paths.append(str(place))
         known["finished"] = time.time()
         (stage / "manifest.json").write_text(json.dumps(known), "utf-8")
-        done = self.restic.backup([str(stage), *paths], (SAFETY, f"run={folder.name}"))
+        done = self.restic.backup([str(stage), *paths], (SAFETY, f"run={folder.name}"), self.settings.exclude)
         if not self.restic.repository.append_only:
             self.restic.call(
                 ["forget", f"--tag={SAFETY}", f"--host={self.settings.host}", f"--keep-within={SAFETY_KEPT}"]

@@ -89,9 +89,9 @@ def _loaded(argv: Sequence[str], file: Path, seconds: float, name: str) -> None:
 
 
 def complaint(done: Done) -> str:
-    """What a client says went wrong, without the statement and its data."""
-    found = re.findall(r"^.*(?:ERROR|FATAL).*$", done.err, re.MULTILINE)
-    return "; ".join(found or [done.said])[:500]
+    """What a program says went wrong, without the statement and its data."""
+    found = re.findall(r"^.*(?:ERROR|FATAL|RDB [^\n]*error).*$", f"{done.err}\n{done.out}", re.MULTILINE)
+    return "; ".join(found or [done.said])[-500:]
 
 
 # --- MariaDB ----------------------------------------------------------------------------------------------------------
@@ -185,7 +185,7 @@ def keys_in(rdb: Path, name: str = "redis") -> tuple[int, int]:
     done = programs.run([f"/usr/bin/{name}-check-rdb", str(rdb)], seconds=LOADING_PATIENCE)
     found = {word: int(count) for count, word in re.findall(r"\[info\] (\d+) (keys read|expires)", done.out)}
     if done.code or "keys read" not in found:
-        raise Failure(f"{rdb.name} is not whole: {done.said[-500:]}")
+        raise Failure(f"{rdb.name} is not whole: {complaint(done)}")
     return found["keys read"], found.get("expires", 0)
 
 
