@@ -395,7 +395,7 @@ def connection(database: str) -> str:
 
 
 def redis(source: Source, stage: Path, seconds: float, pause: Callable[[float], None] = time.sleep) -> dict[str, Any]:
-    """A fresh RDB of an instance at ``stage/redis/INSTANCE.rdb``: {instance, file, bytes, sha256, keys}.
+    """A fresh RDB of an instance at ``stage/redis/INSTANCE.rdb``: {instance, file, bytes, sha256, keys, version}.
 
     Raises Failure where the instance does not save, or its file is not whole.
     """
@@ -408,6 +408,7 @@ def redis(source: Source, stage: Path, seconds: float, pause: Callable[[float], 
         raise Failure(f"The data of Redis instance {source.instance} cannot be copied: {error}") from None
     checked = programs.run([f"/usr/bin/{source.server}-check-rdb", str(path)], seconds=seconds)
     keys = re.search(r"(\d+) keys read", checked.out)
+    version = re.search(r"(?:redis|valkey)-ver = '([^']*)'", checked.out)
     if checked.code or keys is None:
         raise Failure(f"The data of Redis instance {source.instance} is not whole: {checked.said[-500:]}")
     return {
@@ -416,6 +417,7 @@ def redis(source: Source, stage: Path, seconds: float, pause: Callable[[float], 
         "bytes": size,
         "sha256": digest,
         "keys": int(keys[1]),
+        "version": version[1] if version else "",
     }
 
 

@@ -18,6 +18,7 @@ import json
 import os
 import re
 import stat
+import threading
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -45,11 +46,17 @@ class Listed:
 # --- listing ----------------------------------------------------------------------------------------------------------
 
 
-def listing(root: str, into: Path, former: Path | None = None, exclude: Sequence[str] = ()) -> Listed:
+def listing(
+    root: str,
+    into: Path,
+    former: Path | None = None,
+    exclude: Sequence[str] = (),
+    stop: threading.Event | None = None,
+) -> Listed:
     """List a folder with all that is in it, or a file. Hashes of files that are as ``former`` has them come from there.
 
     ``exclude`` are restic's patterns. A file that goes meanwhile is not listed. Raises Failure where the root is not
-    there, or something in it cannot be read.
+    there, something in it cannot be read, or ``stop`` is set.
     """
     try:
         with (
@@ -59,6 +66,8 @@ def listing(root: str, into: Path, former: Path | None = None, exclude: Sequence
         ):
             lines = _Lines(file)
             for entry in entries(root, excludes(exclude)):
+                if stop and stop.is_set():
+                    raise Failure(f"{root} was not listed to its end")
                 if "size" in entry and (sha256 := known.hash_of(entry)) is None:
                     lines.add(entry, pool.submit(_hash, entry["path"]))
                 else:
