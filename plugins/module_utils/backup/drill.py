@@ -19,12 +19,12 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from . import loading, restore, servers, signals
+from . import loading, restore, runs, servers, signals
 from .dumps import MARKER_DATABASE
 from .programs import Failure
 from .restic import Restic
 from .restore import Part
-from .settings import Query, Repository, Settings
+from .settings import Query, Repository, Settings, read_json
 
 # A dump, what a server makes of it, and the second dump that is compared with it.
 DUMP_FACTOR = 4
@@ -122,17 +122,17 @@ def history(results: Sequence[Mapping[str, Any]]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def chosen(settings: Settings, name: str) -> Repository:
-    """The repository that is told, or the first off-site one for drills. Raises Failure where there is none."""
+def chosen(settings: Settings, name: str) -> list[Repository]:
+    """The repository that is told, or the off-site ones for drills. Raises Failure where there is none."""
     if name:
-        return settings.repository(name)
-    for one in settings.for_purpose("drill"):
-        if one.offsite:
-            return one
-    raise Failure(
-        "No repository is off-site and may be used for drills: a drill proves what is left when this host is lost. "
-        "Set offsite: true on the one that is elsewhere, or name one by --from"
-    )
+        return [settings.repository(name)]
+    found = [one for one in settings.for_purpose("drill") if one.offsite]
+    if not found:
+        raise Failure(
+            "No repository is off-site and for drills: a drill proves what is left when this host is lost. "
+            "Say offsite: true of one that is elsewhere, or name one by --from"
+        )
+    return found
 
 
 # --- doing it ---------------------------------------------------------------------------------------------------------
@@ -159,7 +159,7 @@ class Drill:
         result = self.result
         result.started, began = time.time(), time.monotonic()
         try:
-            with loading.scratch("drill") as folder:
+            with loading.scratch("drill", self.settings.scratch) as folder:
                 self._recover(folder)
                 result.rto_seconds = time.monotonic() - began
         except Failure as error:
@@ -171,7 +171,7 @@ class Drill:
     def _recover(self, folder: Path) -> None:
         result, files = self.result, loading.private(folder / "files")
         with self._step("fetch"):
-            snapshot = restore.choose(self.restic.snapshots(self.settings.host), "latest")
+            snapshot = restore.choose(self.restic.snapshots(self.settings.host), "latest", result.started)
             result.snapshot, result.snapshot_time = snapshot.id, snapshot.time
             self.say(f"Snapshot {snapshot.id[:8]} of {self.repository.name}")
             stage = restore.stage_of(snapshot, self.settings)
@@ -185,18 +185,19 @@ class Drill:
                 result.problems += restore.compared(one, files, known)
                 result.bytes += int(one.entry["bytes"])
                 result.files += int(one.entry.get("files", 0))
-        if not any(one.kind == "mariadb" and one.name == MARKER_DATABASE for one in parts):
+        marker = known.get("marker")
+        if marker is None:
             # Without a database that a marker could lie in, what is lost is what came after the run had begun.
             result.rpo_seconds = result.started - float(known["started"])
         with self._step("databases"):
-            self._mariadb([one for one in parts if one.kind == "mariadb"], files, folder)
+            self._mariadb([one for one in parts if one.kind == "mariadb"], marker, files, folder)
             self._postgresql([one for one in parts if one.kind == "postgresql"], files, folder)
             for one in parts:
                 if one.kind == "redis":
                     self._redis(one, files, folder)
         result.problems += unasked(self.settings, result)
 
-    def _mariadb(self, parts: Sequence[Part], files: Path, folder: Path) -> None:
+    def _mariadb(self, parts: Sequence[Part], marker: int | None, files: Path, folder: Path) -> None:
         if not parts:
             return
         with servers.private_mariadb(folder / "mariadb", self.limit) as server:
@@ -206,9 +207,11 @@ class Drill:
                 loading.load_mariadb(one.name, one.entry, restored(one, files), server)
 
             self._loaded(parts, load, server, folder)
-            if any(one.name == MARKER_DATABASE for one in parts):
-                written = server.ask(f"SELECT written FROM {servers.quoted(MARKER_DATABASE)}.marker")
-                self.result.rpo_seconds = self.result.started - float(written[0][0])
+            if marker is not None:
+                written = float(server.ask(f"SELECT written FROM {servers.quoted(MARKER_DATABASE)}.marker")[0][0])
+                self.result.rpo_seconds = self.result.started - written
+                if written != marker:
+                    self.result.problems.append(f"The marker says {written:.0f}, and the manifest {marker}")
             self._ask(parts, server.ask)
 
     def _postgresql(self, parts: Sequence[Part], files: Path, folder: Path) -> None:
@@ -291,59 +294,48 @@ def unasked(settings: Settings, result: Result) -> list[str]:
     ]
 
 
-def keep(settings: Settings, result: Result) -> Path:
-    """Write the result and the page of all, and forget the oldest; returns the result's file."""
+def kept(settings: Settings, result: Result) -> Path:
+    """Write the result, the page of all and the metrics; returns the result's file. Raises Failure."""
     folder = loading.private(settings.drills)
     stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(result.started))
     path = folder / f"{stamp}-{result.repository}.json"
-    write(path, json.dumps(asdict(result), indent=1) + "\n")
-    kept = sorted(folder.glob("*.json"))
-    for old in kept[:-KEPT]:
-        old.unlink()
-    write(folder / HISTORY, history([json.loads(one.read_text("utf-8")) for one in kept[-KEPT:]]))
-    return path
-
-
-def write(path: Path, text: str) -> None:
-    """A file, whole or not at all."""
-    beside = path.with_name(f".{path.name}")
-    beside.write_text(text, "utf-8")
-    beside.chmod(0o600)
-    beside.replace(path)
-
-
-def main(argv: Sequence[str], settings: Settings) -> int:
-    """The verb ``drill``: 0 where all was proven within the targets, 1 where not, 2 wrong usage."""
-    parser = argparse.ArgumentParser(prog="production-backup drill", description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--from", dest="repository", default="", metavar="NAME", help="another than the off-site one")
-    parser.add_argument("--json", action="store_true", help="one line of JSON for a machine")
-    told = parser.parse_args(argv)
-    say = (lambda line: None) if told.json else print
     try:
-        drill = Drill(settings, chosen(settings, told.repository), say)
-    except Failure as error:
-        print(str(error), file=sys.stderr)
-        signals.tell(settings, "drill", str(error))
-        if told.json:
-            print(json.dumps({"ok": False, "problems": [str(error)]}))
-        return 1
-    return ended(settings, drill.run(), as_json=told.json)
-
-
-def ended(settings: Settings, result: Result, *, as_json: bool) -> int:
-    """Keep the result, tell of it, and say it; returns the exit code."""
-    path = keep(settings, result)
-    values: dict[str, Any] = {"last_attempt": result.started, "success": int(result.ok)}
-    # A figure of a drill that failed is none.
+        signals.write(path, json.dumps(asdict(result), indent=1) + "\n", 0o600)
+        results = sorted(folder.glob("*.json"))
+        for one in results[:-KEPT]:
+            one.unlink()
+        signals.write(folder / HISTORY, history([read_json(one) for one in results[-KEPT:]]), 0o600)
+    except OSError as error:
+        raise Failure(f"The result of the drill cannot be written to {folder}: {error.strerror}") from None
+    values: dict[str, Any] = {"last_attempt": result.started, "success": result.ok}
+    # What was not measured leaves the last figure as it was.
     measured = {"rto_seconds": result.rto_seconds, "rpo_seconds": result.rpo_seconds}
     values |= {name: value for name, value in measured.items() if value is not None}
     values |= {"last_success": result.started} if result.ok else {}
     signals.record(settings, "drills", result.repository, values)
-    untold = signals.tell(settings, "drill", loading.listed(result.problems), result.rto_seconds or 0.0)
-    for line in [*result.problems, *untold]:
-        print(line, file=sys.stderr)
-    if as_json:
-        print(json.dumps(asdict(result)))
-    elif result.ok:
-        print(f"RTO {span(result.rto_seconds or 0)}, RPO {span(result.rpo_seconds or 0)}; see {path}")
-    return 0 if result.ok else 1
+    return path
+
+
+def main(argv: Sequence[str], settings: Settings, problems: list[str] | None = None) -> int:
+    """The verb ``drill``: 0 where all was proven within the targets, 1 where not, 2 wrong usage.
+
+    What went wrong is added to ``problems``, for who tells of it. Raises Failure where nothing could be tried.
+    """
+    parser = argparse.ArgumentParser(prog="production-backup drill", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--from", dest="repository", default="", metavar="NAME", help="of this one, and no other")
+    parser.add_argument("--json", action="store_true", help="print one JSON document for machines")
+    told = parser.parse_args(argv)
+    results = []
+    for repository in chosen(settings, told.repository):
+        result = Drill(settings, repository, runs.quiet if told.json else print).run()
+        results.append(result)
+        path = kept(settings, result)
+        for line in result.problems:
+            print(line, file=sys.stderr)
+        if result.ok and not told.json:
+            print(f"RTO {span(result.rto_seconds or 0)}, RPO {span(result.rpo_seconds or 0)}: {path}")
+    if told.json:
+        print(json.dumps({"ok": all(one.ok for one in results), "drills": [asdict(one) for one in results]}))
+    if problems is not None:
+        problems += [f"{one.repository}: {line}" for one in results for line in one.problems]
+    return 0 if all(one.ok for one in results) else 1

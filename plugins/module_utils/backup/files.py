@@ -46,7 +46,7 @@ class PathWork:
     def prepare(self) -> None:
         """Copy what differs beside its place. Raises Failure where a file and a folder have the same name."""
         try:
-            self.target.parent.mkdir(parents=True, exist_ok=True)
+            self._have_parents()
             for source, target in self._pairs():
                 if source.is_dir() and not source.is_symlink():
                     self._have_folder(target)
@@ -88,6 +88,17 @@ class PathWork:
                 for name in folders + names:
                     source = Path(root, name)
                     yield source, self.target / source.relative_to(self.source)
+
+    def _have_parents(self) -> None:
+        """Folders above the place, as the snapshot has them where it does."""
+        missing = [one for one in self.target.parents if not one.exists()]
+        for folder in reversed(missing):
+            folder.mkdir()
+            folder.chmod(0o755)
+            self._made.append(folder)
+            source = self.source.parents[self.target.parents.index(folder)]
+            if source.name == folder.name:
+                like(source, folder)
 
     def _have_folder(self, target: Path) -> None:
         if target.is_dir() and not target.is_symlink():

@@ -16,13 +16,10 @@ from typing import Any
 from . import dumps, servers
 from .programs import Failure
 
-# Not below the program's own folder, which only root may pass: servers run as users of their own.
-SCRATCH = Path("/var/lib/production-backup-scratch")
-
 
 @contextlib.contextmanager
-def scratch(name: str, root: Path = SCRATCH) -> Iterator[Path]:
-    """A folder that everybody may pass and nobody else read, gone at the end.
+def scratch(name: str, root: Path) -> Iterator[Path]:
+    """A folder below ``root`` that everybody may pass and nobody else read, gone at the end.
 
     Raises Failure where another restore or drill is at work. What one that was killed has left is removed first.
     """

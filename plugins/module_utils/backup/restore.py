@@ -93,10 +93,11 @@ class Part:
 # --- which snapshot, and what of it: pure -----------------------------------------------------------------------------
 
 
-def choose(snapshots: Sequence[Snapshot], asked: str) -> Snapshot:
+def choose(snapshots: Sequence[Snapshot], asked: str, now: float) -> Snapshot:
     """The newest that is no safety snapshot, or the one whose ID begins so. Raises Failure where there is none."""
     if asked == "latest":
-        backups = [one for one in snapshots if TAG in one.tags]
+        # One of the future was made by a clock that was wrong, and would be the newest for long.
+        backups = [one for one in snapshots if TAG in one.tags and one.time <= now + runs.FUTURE_SECONDS]
         if not backups:
             raise Failure("The repository has no snapshot of this host")
         return max(backups, key=lambda one: one.time)
@@ -217,11 +218,11 @@ class Restore:
         began = time.monotonic()
         host = self.asked.host or self.settings.host
         snapshots = [*self.restic.snapshots(host), *self.restic.snapshots(host, (SAFETY,))]
-        snapshot = choose(sorted(snapshots, key=lambda one: one.time), self.asked.snapshot)
+        snapshot = choose(sorted(snapshots, key=lambda one: one.time), self.asked.snapshot, time.time())
         stage = stage_of(snapshot, self.settings)
         when = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(snapshot.time))
         self.say(f"Snapshot {snapshot.id[:8]} of {when}, from {self.asked.repository}")
-        with scratch("restore") as folder:
+        with scratch("restore", self.settings.scratch) as folder:
             known = manifest_of(self.restic, snapshot, stage, folder / "manifest")
             parts = plan(self.asked.what, known, stage)
             left = [one for one in parts if self.asked.in_place and one.system and not one.alone]
@@ -326,6 +327,7 @@ class Restore:
         known |= {"versions": {"restic": self.restic.version()}, "databases": [], "redis": [], "paths": []}
         paths: list[str] = []
         there = self._databases(parts)
+        exclude = runs.excluded(self.settings, [str(self._place(one)) for one in parts if one.kind == "path"])
         for one in parts:
             if one.kind in ("mariadb", "postgresql") and (one.kind, one.name) in there:
                 dump = dumps.mariadb if one.kind == "mariadb" else dumps.postgresql
@@ -340,12 +342,12 @@ class Restore:
             elif one.kind == "path" and (place := self._place(one)).exists():
                 name = f"listings/{len(paths)}.jsonl"
                 private(stage / "listings")
-                counts = manifest.listing(str(place), stage / name, exclude=self.settings.exclude)
+                counts = manifest.listing(str(place), stage / name, exclude=exclude)
                 known["paths"].append({"path": str(place), "volume": one.volume, "listing": name, **vars(counts)})
                 paths.append(str(place))
         known["finished"] = time.time()
         (stage / "manifest.json").write_text(json.dumps(known), "utf-8")
-        done = self.restic.backup([str(stage), *paths], (SAFETY, f"run={folder.name}"), self.settings.exclude)
+        done = self.restic.backup([str(stage), *paths], (SAFETY, f"run={folder.name}"), exclude)
         if not self.restic.repository.append_only:
             self.restic.call(
                 ["forget", f"--tag={SAFETY}", f"--host={self.settings.host}", f"--keep-within={SAFETY_KEPT}"]
@@ -404,7 +406,7 @@ def main(argv: Sequence[str], settings: Settings) -> int:
     parser.add_argument("--json", action="store_true", help="one line of JSON for a machine")
     told = vars(parser.parse_args(argv))
     as_json = told.pop("json")
-    say = (lambda line: None) if as_json else print
+    say = runs.quiet if as_json else print
     result: dict[str, Any]
     try:
         asked = Asked(**{**told, "what": Wanted.of(told["what"])})
