@@ -80,9 +80,12 @@ class Part:
     def __str__(self) -> str:
         if self.volume:
             return f"volume {self.volume}"
-        return {"mariadb": "database", "postgresql": "PostgreSQL database"}.get(self.kind, self.kind) + (
-            f" {self.name}.{self.table}" if self.table else f" {self.name}"
+        if self.table:
+            return f"table {self.name}.{self.table}"
+        kind = {"mariadb": "database", "postgresql": "PostgreSQL database", "redis": "Redis instance"}.get(
+            self.kind, "path"
         )
+        return f"{kind} {self.name}"
 
     @property
     def system(self) -> bool:
@@ -98,6 +101,8 @@ def choose(snapshots: Sequence[Snapshot], asked: str, now: float) -> Snapshot:
     if asked == "latest":
         # One of the future was made by a clock that was wrong, and would be the newest for long.
         backups = [one for one in snapshots if TAG in one.tags and one.time <= now + runs.FUTURE_SECONDS]
+        if not backups and any(TAG in one.tags for one in snapshots):
+            raise Failure("All snapshots of this host are of the future: set its clock right, or name one by its ID")
         if not backups:
             raise Failure("The repository has no snapshot of this host")
         return max(backups, key=lambda one: one.time)

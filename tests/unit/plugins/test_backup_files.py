@@ -92,6 +92,15 @@ def test_times_and_modes_count(source: Path, tmp_path: Path) -> None:
     assert tree(target) == tree(source)
 
 
+def test_folders_above_are_as_the_snapshot_has_them(tmp_path: Path) -> None:
+    source = tmp_path / "restored" / "srv" / "app" / "data"
+    source.mkdir(parents=True)
+    source.parent.chmod(0o750)
+    put(source, tmp_path / "live" / "srv" / "app" / "data")
+    assert (tmp_path / "live" / "srv" / "app").stat().st_mode & 0o777 == 0o750
+    assert (tmp_path / "live").stat().st_mode & 0o777 == 0o755
+
+
 def test_a_single_file(source: Path, tmp_path: Path) -> None:
     put(source / "file", tmp_path / "there" / "file")
     assert (tmp_path / "there" / "file").read_text() == "one"

@@ -30,10 +30,15 @@ def test_a_scratch_folder_goes_with_what_others_left(tmp_path: Path) -> None:
     assert not folder.exists()
     (root / "restore-killed").mkdir()
     (root / "restore-killed" / "file").touch()
-    with pytest.raises(Failure, match="it fails"), loading.scratch("drill", root) as folder:
+    with pytest.raises(Failure, match="it fails"):
+        fail_in(root)
+    assert [one.name for one in root.iterdir()] == [".lock"]
+
+
+def fail_in(root: Path) -> None:
+    with loading.scratch("drill", root) as folder:
         assert [one.name for one in root.iterdir() if one.is_dir()] == [folder.name]
         raise Failure("it fails")
-    assert [one.name for one in root.iterdir()] == [".lock"]
 
 
 def test_one_at_a_time(tmp_path: Path) -> None:

@@ -70,7 +70,7 @@ def test_what_mariadb_refuses_is_said_without_the_data(fake: Programs, tmp_path:
         Mariadb().ask("x")
     assert "secret" not in str(caught.value)
     (tmp_path / "shop.sql").write_text("SELECT 1;")
-    with pytest.raises(Failure, match="shop.sql could not be loaded into shop: ERROR 1146"):
+    with pytest.raises(Failure, match=r"shop.sql could not be loaded into shop: ERROR 1146"):
         Mariadb().load("shop", tmp_path / "shop.sql")
     argv, options = fake.calls[1]
     assert "--binary-mode" in argv
@@ -114,7 +114,7 @@ def test_keys_in_a_file(fake: Programs, tmp_path: Path) -> None:
     assert fake.calls[0][0] == ["/usr/bin/valkey-check-rdb", str(tmp_path / "dump.rdb")]
     broken = "[offset 0] Checking\n--- RDB ERROR DETECTED ---\n[offset 785] RDB CRC error\n[info] 5 keys read\n"
     fake.answer = lambda argv, options: Done(1, broken, "")
-    with pytest.raises(Failure, match="dump.rdb is not whole: .*RDB CRC error"):
+    with pytest.raises(Failure, match=r"dump.rdb is not whole: .*RDB CRC error"):
         servers.keys_in(tmp_path / "dump.rdb")
 
 
