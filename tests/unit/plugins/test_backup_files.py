@@ -166,3 +166,13 @@ def test_the_part_of_a_listing(tmp_path: Path) -> None:
     part = files.listing_below(tmp_path / "l.jsonl", "/srv/a")
     assert part.read_text() == "".join(lines[1:3])
     assert files.listing_below(tmp_path / "l.jsonl", "/srv").read_text() == "".join(lines)
+
+
+def test_the_owner_comes_before_the_mode(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A change of owner takes the setuid bit and capabilities away."""
+    said: list[object] = []
+    monkeypatch.setattr(os, "chown", lambda path, uid, gid, follow_symlinks: said.append((uid, gid, follow_symlinks)))
+    monkeypatch.setattr(files.shutil, "copystat", lambda source, target, follow_symlinks: said.append("mode"))  # type: ignore[attr-defined]
+    (tmp_path / "source").touch()
+    files.like(tmp_path / "source", tmp_path / "target")
+    assert said == [(os.getuid(), os.getgid(), False), "mode"]
