@@ -1,6 +1,6 @@
 # Copyright: fushuma.production contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Proves that repositories open without the host they are of: on another machine, by a password that was kept elsewhere.
+"""Proves that repositories open without their host: on another machine, by a password that was kept elsewhere.
 
 Runs by itself on that machine, out of a folder with the settings; nothing there is written but in that folder.
 """
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -78,7 +77,3 @@ def main(argv: Sequence[str]) -> int:
             problems.append(str(error))
     print(json.dumps({"ok": not problems, "problems": problems, "proven": time.time(), "repositories": proven}))
     return 1 if problems else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
