@@ -63,7 +63,7 @@ LIVE = {
     "/var/lib/mysql": ("mariadb", "mariadb_databases, which are dumped"),
     "/var/lib/postgresql": ("postgresql", "backup_postgresql, whose databases are dumped"),
     "/var/lib/redis": ("redis", "redis_instances, which write a fresh copy"),
-    "/var/lib/valkey": ("redis", "redis_instances, which write a fresh copy"),
+    "/var/lib/valkey": ("valkey", "redis_instances, which write a fresh copy"),
     "/var/lib/docker": ("", "volumes of app_applications, each by its name"),
 }
 OWN = (model.FOLDER, model.DATA, model.CACHE)
@@ -174,6 +174,11 @@ def _sftp_problems(one: Mapping[str, Any]) -> Iterator[Problem]:
         yield Problem("user", value_of(one["user"]), "it is no name of a user", '"backup"')
     if not 1 <= one["port"] <= 65535:
         yield Problem("port", value_of(one["port"]), "ports go from 1 to 65535", "22")
+    yield from _key_problems(one)
+
+
+def _key_problems(one: Mapping[str, Any]) -> Iterator[Problem]:
+    """The keys by which host and user know each other."""
     for number, line in enumerate(one["host_keys"]):
         try:
             if sshd_keys.parsed(line).options:
@@ -181,13 +186,16 @@ def _sftp_problems(one: Mapping[str, Any]) -> Iterator[Problem]:
         except ValueError as error:
             form = '"ssh-ed25519 AAAA…", without the name of the host'
             yield Problem(f"host_keys[{number}]", value_of(line), str(error), form)
-    if one["private_key"]:
-        try:
-            serialization.load_ssh_private_key(one["private_key"].strip().encode() + b"\n", password=None)
-        except (ValueError, TypeError, UnsupportedAlgorithm) as error:
-            shown = value_of(one["private_key"], secret=True)
-            why = f"ssh could not use it while nobody is there to type a passphrase ({type(error).__name__})"
-            yield Problem("private_key", shown, why, FORMS["private_key"])
+    if not one["private_key"]:
+        return
+    key = one["private_key"].strip().encode() + b"\n"
+    load = serialization.load_ssh_private_key if b"BEGIN OPENSSH" in key else serialization.load_pem_private_key
+    try:
+        load(key, password=None)
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+        shown = value_of(one["private_key"], secret=True)
+        why = f"ssh cannot use it while nobody is there to type a passphrase ({type(error).__name__})"
+        yield Problem("private_key", shown, why, FORMS["private_key"])
 
 
 def _url_problems(setting: str, url: str, kinds: tuple[str, ...] = ("",), kind: str = "") -> Iterator[Problem]:
@@ -260,11 +268,11 @@ def _source_problems(settings: Settings) -> Iterator[Problem]:
         yield Problem("backup_paths", "[]", why, '["/etc"], or no backup_repositories')
     for number, one in enumerate(declared):
         yield from (found.under(f"backup_sources[{number}]") for found in _declared_problems(one))
-    kinds = {one["kind"] for one in declared}
+    kinds = {one["server"] if one["kind"] == "redis" else one["kind"] for one in declared}
     kinds |= {"postgresql"} if settings["backup_postgresql"] else set()
     named = [(f"backup_sources[{n}].path", one["path"]) for n, one in enumerate(declared) if one["kind"] == "path"]
     named += [(f"backup_paths[{number}]", path) for number, path in enumerate(paths)]
-    local = [model.location(one) for one in settings["backup_repositories"] if one["kind"] == "local"]
+    local = model.local_places(settings)
     for setting, path in named:
         yield from _path_problems(setting, path, kinds, local, settings["backup_exclude"])
     for number, name in enumerate(settings["backup_postgresql"]):
@@ -290,7 +298,7 @@ def _declared_problems(one: Mapping[str, Any]) -> Iterator[Problem]:
 
 
 def _path_problems(setting: str, path: str, kinds: set[str], local: list[str], exclude: list[str]) -> Iterator[Problem]:
-    whole = os.path.normpath(path or ".")
+    whole = model.whole(path)
     if not path.startswith("/"):
         if path:
             yield Problem(setting, value_of(path), "it is no whole path", '"/srv/files"')
@@ -324,7 +332,7 @@ def _is_in(path: str, folders: Iterable[str]) -> bool:
 
 
 def _exclude_problems(settings: Settings) -> Iterator[Problem]:
-    paths = [one["path"] for one in model.sources(settings) if one["kind"] == "path"]
+    paths = [one["path"] for one in model.sources(settings) if "path" in one]
     for number, pattern in enumerate(settings["backup_exclude"]):
         setting, shown = f"backup_exclude[{number}]", value_of(pattern)
         if not pattern.strip() or "\n" in pattern:
@@ -438,7 +446,7 @@ def _reach_problems(setting: str, kept: Mapping[str, Any], settings: Settings) -
     shown = value_of({name: value for name, value in kept.items() if value})
     every = [1] * bool(kept["last"] or kept["within"])
     closest = min(every + [size for name, size in APART.items() if kept[name] or kept[f"within_{name}"]])
-    if closest > max(rpo, HOUR) > 0:
+    if closest > max(rpo, HOUR) and rpo > 0:
         why = (
             f"what it keeps is {_told(closest)} apart or more, and backup_rpo wants no more than "
             f"{settings['backup_rpo']}, so the points between them go with the next prune"

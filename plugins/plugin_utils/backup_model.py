@@ -43,7 +43,7 @@ def model(settings: Settings, host: str) -> dict[str, Any]:
     """``settings`` fit the role's argument_specs and hold all defaults.
 
     The result: ``config`` and ``signals`` as the program reads them; files of secrets as ``{name, content}`` in
-    ``passwords``, ``environments``, ``keys``, ``known_hosts`` and ``authorities``; ``schedule`` as
+    ``passwords``, ``environments``, ``private_keys``, ``known_hosts`` and ``authorities``; ``schedule`` as
     ``{verb, cron, calendars}``, and ``idle`` as the same without ``cron`` for verbs that nothing starts; ``packages``;
     ``offsite``, whether any repository is.
     """
@@ -55,7 +55,7 @@ def model(settings: Settings, host: str) -> dict[str, Any]:
         "signals": _signals(settings["backup_signals"]),
         "passwords": _files((one["name"], one["password"]) for one in repositories),
         "environments": _files((one["name"], _environment(one)) for one in repositories),
-        "keys": _files((one["name"], one["private_key"].strip()) for one in repositories),
+        "private_keys": _files((one["name"], one["private_key"].strip()) for one in repositories),
         "known_hosts": _files((one["name"], _known_hosts(one)) for one in repositories),
         "authorities": _files((one["name"], one["ca"].strip()) for one in repositories),
         "schedule": times,
@@ -102,7 +102,7 @@ def _repository(one: Mapping[str, Any], settings: Settings) -> dict[str, Any]:
 def location(one: Mapping[str, Any]) -> str:
     """Where a repository is, as restic writes it."""
     if one["kind"] == "local":
-        return str(os.path.normpath(one["path"]))
+        return whole(one["path"])
     if one["kind"] == "sftp":
         host = f"[{one['host']}]" if ":" in one["host"] else one["host"]
         return f"sftp://{one['user']}@{host}:{one['port']}/{one['path'].rstrip('/')}"
@@ -169,13 +169,13 @@ def retention(one: Mapping[str, Any], settings: Settings) -> Mapping[str, Any]:
 def sources(settings: Settings) -> Iterator[dict[str, Any]]:
     """Everything there is to back up, each once; a path within another one is there already."""
     declared = [_source(one) for one in settings["backup_sources"]]
-    declared += [{"kind": "path", "path": os.path.normpath(one)} for one in settings["backup_paths"]]
+    declared += [{"kind": "path", "path": whole(one)} for one in settings["backup_paths"]]
     if settings["backup_postgresql"]:
         declared.append({"kind": "postgresql", "databases": settings["backup_postgresql"]})
-    paths = {one["path"] for one in declared if one["kind"] == "path"}
+    paths = {one["path"] for one in declared if "path" in one}
     seen: list[dict[str, Any]] = []
     for one in declared:
-        if one in seen or (one["kind"] == "path" and any(is_within(one["path"], other) for other in paths)):
+        if one in seen or any(is_within(one.get("path", ""), other) for other in paths):
             continue
         seen.append(one)
         yield one
@@ -184,8 +184,13 @@ def sources(settings: Settings) -> Iterator[dict[str, Any]]:
 def _source(one: Mapping[str, Any]) -> dict[str, Any]:
     found = {name: one[name] for name in FIELDS[one["kind"]] if one[name]}
     if "path" in found:
-        found["path"] = os.path.normpath(found["path"])
+        found["path"] = whole(found["path"])
     return {"kind": one["kind"], **found}
+
+
+def whole(path: str) -> str:
+    """A path without what says nothing; POSIX alone would keep two slashes at its beginning."""
+    return re.sub("^//", "/", os.path.normpath(path)) if path else ""
 
 
 def is_within(path: str, folder: str) -> bool:
@@ -195,8 +200,13 @@ def is_within(path: str, folder: str) -> bool:
 
 def excluded(settings: Settings) -> list[str]:
     """What is left out of paths: what the operator says, what is the role's own, and its repositories."""
-    local = [location(one) for one in settings["backup_repositories"] if one["kind"] == "local"]
-    return [*settings["backup_exclude"], *OWN, *local]
+    return [*settings["backup_exclude"], *OWN, *local_places(settings)]
+
+
+def local_places(settings: Settings) -> list[str]:
+    """The folders of this host that are repositories."""
+    places = [location(one) for one in settings["backup_repositories"] if one["kind"] == "local"]
+    return [one for one in places if one.strip("/")]
 
 
 # --- when -------------------------------------------------------------------------------------------------------------
