@@ -72,7 +72,7 @@ HOUR, DAY = 3600, 86400
 # How far apart at least is what each rule of retention keeps, in seconds; `last` depends on the schedule.
 APART = {"hourly": HOUR, "daily": DAY, "weekly": 7 * DAY, "monthly": 30 * DAY, "yearly": 365 * DAY}
 COUNTS = ("last", *APART)
-SPANS = ("within", *(f"within_{name}" for name in APART))
+SPANS = ("within", "within_hourly", "within_daily", "within_weekly", "within_monthly", "within_yearly")
 
 
 def problems(settings: Settings) -> list[Problem]:
