@@ -5,11 +5,14 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import signal
 import subprocess
+import tempfile
+import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -17,9 +20,10 @@ from typing import IO, Any
 TIMED_OUT = 124  # as coreutils' timeout says it
 NOT_THERE = 127  # as a shell says it
 # How long a program that was asked to end may take to put its things in order: restic removes its lock.
-GRACE_SECONDS = 20
+GRACE_SECONDS = 20.0
 # A program whose parent is killed would go on reading files that the next run removes.
 WITH_ITS_PARENT = ("/usr/bin/setpriv", "--pdeathsig", "KILL", "--")
+BLOCK = 1 << 20
 
 
 class Failure(Exception):
@@ -49,13 +53,12 @@ def run(
     environment: Mapping[str, str] | None = None,
     text: str | None = None,
     stdin: IO[Any] | None = None,
-    stdout: IO[Any] | None = None,
     folder: Path | None = None,
 ) -> Done:
     """Run a program to its end, or end it after so many seconds.
 
     It has this process's environment and ``environment`` besides, and reads ``text``, ``stdin`` or nothing.
-    What it writes is returned, or goes into ``stdout``. Raises nothing of its own: see ``Done.code``.
+    What becomes of it is said by ``Done.code``, also where it could not be started.
     """
     began = time.monotonic()
     source = subprocess.PIPE if text is not None else stdin or subprocess.DEVNULL
@@ -63,7 +66,7 @@ def run(
         process = subprocess.Popen(
             [*WITH_ITS_PARENT, *argv],
             stdin=source,
-            stdout=stdout or subprocess.PIPE,
+            stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             env={**os.environ, **(environment or {})},
             cwd=folder,
@@ -79,17 +82,75 @@ def run(
         out, err = process.communicate(text, timeout=seconds)
     except subprocess.TimeoutExpired:
         timed_out = True
-        out, err = end(process)
+        out, err = _end(process)
     except BaseException:
-        end(process)
+        _end(process)
         raise
-    code = TIMED_OUT if timed_out else process.returncode if process.returncode >= 0 else 128 - process.returncode
-    if timed_out:
-        err = f"{err.strip()}\nended after {seconds:.0f} s".strip()
+    return _done(process, out, err, began, seconds if timed_out else None)
+
+
+def stream(
+    argv: Sequence[str],
+    take: Callable[[bytes], object],
+    *,
+    seconds: float,
+    environment: Mapping[str, str] | None = None,
+    stdin: IO[Any] | None = None,
+) -> Done:
+    """Like ``run``, but what the program writes goes to ``take`` block by block, and is not in ``Done.out``.
+
+    What ``take`` raises ends the program.
+    """
+    began = time.monotonic()
+    timed_out = threading.Event()
+    with tempfile.TemporaryFile() as err:
+        try:
+            process = subprocess.Popen(
+                [*WITH_ITS_PARENT, *argv],
+                stdin=stdin or subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=err,
+                env={**os.environ, **(environment or {})},
+                start_new_session=True,
+            )
+        except OSError as error:
+            return Done(NOT_THERE, "", str(error))
+
+        def out_of_time() -> None:
+            timed_out.set()
+            _signal(process, signal.SIGKILL)
+
+        timer = threading.Timer(seconds, out_of_time)
+        timer.daemon = True
+        timer.start()
+        try:
+            assert process.stdout is not None
+            with contextlib.suppress(OSError):
+                # The program writes on while a block is looked at.
+                fcntl.fcntl(process.stdout, fcntl.F_SETPIPE_SZ, BLOCK)
+            with process.stdout as pipe:
+                while block := pipe.read(BLOCK):
+                    take(block)
+            process.wait()
+        finally:
+            timer.cancel()
+            _signal(process, signal.SIGKILL)
+            process.wait()
+        err.seek(0)
+        said = err.read().decode("utf-8", "replace")
+    return _done(process, "", said, began, seconds if timed_out.is_set() else None)
+
+
+def _done(
+    process: subprocess.Popen[Any], out: str | None, err: str | None, began: float, ended_after: float | None
+) -> Done:
+    code = process.returncode if process.returncode >= 0 else 128 - process.returncode
+    if ended_after is not None:
+        code, err = TIMED_OUT, f"{err or ''}\nended after {ended_after:.0f} s".strip()
     return Done(code, out or "", err or "", time.monotonic() - began)
 
 
-def end(process: subprocess.Popen[str]) -> tuple[str, str]:
+def _end(process: subprocess.Popen[str]) -> tuple[str, str]:
     """End a program and what it started: asked first, then killed. Returns what it said."""
     _signal(process, signal.SIGINT)
     with contextlib.suppress(subprocess.TimeoutExpired):
@@ -98,6 +159,7 @@ def end(process: subprocess.Popen[str]) -> tuple[str, str]:
     return process.communicate()
 
 
-def _signal(process: subprocess.Popen[str], number: int) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, number)
+def _signal(process: subprocess.Popen[Any], number: int) -> None:
+    if process.returncode is None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, number)

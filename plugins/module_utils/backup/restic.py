@@ -42,6 +42,7 @@ class Meaning(enum.StrEnum):
     ABSENT = "absent"  # there is no repository
     LOCKED = "locked"
     PASSWORD = "password"
+    DAMAGED = "damaged"  # what is stored is not what was
     LIMIT = "limit"  # ended by us
     CANCELLED = "cancelled"
     FAILED = "failed"  # all else, and every code that is not known
@@ -59,6 +60,7 @@ CODES = {
 # How 0.14 says it by exit code 1. "Is there a repository at the following location?" also follows a refused
 # connection, so what counts as absent is only what the store itself says of the file.
 WORDS = (
+    (Meaning.DAMAGED, re.compile(r"repository contains errors|ciphertext verification failed")),
     (Meaning.PASSWORD, re.compile(r"wrong password or no key found")),
     (Meaning.LOCKED, re.compile(r"repository is already locked|unable to create lock in backend.*locked")),
     (
@@ -74,6 +76,7 @@ SENTENCES = {
     Meaning.ABSENT: "there is no repository",
     Meaning.LOCKED: "the repository is locked by another process",
     Meaning.PASSWORD: "the password does not open it",
+    Meaning.DAMAGED: "what is stored in it is damaged",
     Meaning.LIMIT: "restic did not end within its time",
     Meaning.CANCELLED: "restic was cancelled",
     Meaning.FAILED: "restic failed",
@@ -231,27 +234,26 @@ class Restic:
         network, is tried again as often as the limits say.
         """
         limit = time.monotonic() + (self.settings.limits.seconds if seconds is None else seconds)
-        pause, failures, unlocked = FIRST_PAUSE, 0, False
+        pause, failures, unlocked = FIRST_PAUSE, 0, 0
         while True:
             done = self.once(args, max(1.0, limit - time.monotonic()))
             meaning = meaning_of(done)
             if meaning == Meaning.DONE:
                 return done
-            if meaning == Meaning.LOCKED and not unlocked:
-                # Removes locks of processes that are gone, and those that nobody has refreshed for half an hour.
-                unlocked = True
-                self.say(f"{self.repository.name} is locked: removing locks of processes that are gone")
-                self.once(["unlock"])
-                continue
             failures += meaning == Meaning.FAILED
             again = meaning == Meaning.LOCKED or (
                 meaning == Meaning.FAILED and failures < self.settings.limits.attempts
             )
             if not again or time.monotonic() + pause > limit:
                 raise self.refused(args, meaning, done)
-            self.say(f"{self._sentence(args, meaning, done)}; trying again in {pause:.0f} s")
-            self.pause(pause)
-            pause = min(pause * 2, LONGEST_PAUSE)
+            self.say(f"{self._sentence(args, meaning, done)}; trying again")
+            if meaning == Meaning.LOCKED:
+                # Removes locks of processes that are gone, and those that nobody has refreshed for half an hour.
+                self.once(["unlock"])
+                unlocked += 1
+            if meaning != Meaning.LOCKED or unlocked > 1:
+                self.pause(pause)
+                pause = min(pause * 2, LONGEST_PAUSE)
 
     def refused(self, args: Sequence[str], meaning: Meaning, done: Done) -> Refused:
         return Refused(self._sentence(args, meaning, done), meaning, done)
