@@ -119,6 +119,9 @@ def _repository_problems(one: Mapping[str, Any]) -> Iterator[Problem]:
         yield Problem("name", value_of(one["name"]), "files and commands are called by it", form)
     if not one["password"]:
         yield Problem("password", '""', "everybody could read what is in the repository", secret.FORM)
+    elif one["former_password"] == one["password"]:
+        shown = value_of(one["former_password"], secret=True)
+        yield Problem("former_password", shown, "it is the present one", "the one before, or none")
     yield from _field_problems(one)
     yield from _place_problems(one)
     yield from _sftp_problems(one)
@@ -337,6 +340,8 @@ def _exclude_problems(settings: Settings) -> Iterator[Problem]:
         setting, shown = f"backup_exclude[{number}]", value_of(pattern)
         if not pattern.strip() or "\n" in pattern:
             yield Problem(setting, shown, "it is no pattern", '"*.tmp"')
+        elif pattern.startswith("!"):
+            yield Problem(setting, shown, "it takes back what another pattern leaves out", "less in that one")
         elif gone := [path for path in paths if pattern.rstrip("/*") in ("", path) or model.is_within(path, pattern)]:
             why = f"nothing of {gone[0]}, which is to be backed up, would be left"
             yield Problem(setting, shown, why, "something within it, or take the path away")

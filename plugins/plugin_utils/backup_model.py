@@ -17,8 +17,6 @@ Settings = Mapping[str, Any]
 FOLDER = "/etc/production-backup"
 DATA = "/var/lib/production-backup"
 CACHE = "/var/cache/production-backup"
-# What a restore in place would put over the present one, and what is there twice already.
-OWN = (FOLDER, f"{DATA}/drills", f"{DATA}/opened", f"{DATA}/restored", CACHE)
 
 PURPOSES = ("backup", "prune", "check", "drill")
 # Each verb of the schedule, with the purpose that a repository has to have.
@@ -43,9 +41,9 @@ def model(settings: Settings, host: str) -> dict[str, Any]:
     """``settings`` fit the role's argument_specs and hold all defaults.
 
     The result: ``config`` and ``signals`` as the program reads them; files of secrets as ``{name, content}`` in
-    ``passwords``, ``environments``, ``private_keys``, ``known_hosts`` and ``authorities``; ``schedule`` as
-    ``{verb, cron, calendars}``, and ``idle`` as the same without ``cron`` for verbs that nothing starts; ``packages``;
-    ``offsite``, whether any repository is.
+    ``passwords``, ``former_passwords``, ``environments``, ``private_keys``, ``known_hosts`` and ``authorities``;
+    ``schedule`` as ``{verb, cron, calendars}``, and ``idle`` as the same without ``cron`` for verbs that nothing starts;
+    ``packages``; ``offsite``, whether any repository is.
     """
     repositories = settings["backup_repositories"]
     times = schedule(settings)
@@ -54,6 +52,7 @@ def model(settings: Settings, host: str) -> dict[str, Any]:
         "config": config(settings, host),
         "signals": _signals(settings["backup_signals"]),
         "passwords": _files((one["name"], one["password"]) for one in repositories),
+        "former_passwords": _files((one["name"], one["former_password"]) for one in repositories),
         "environments": _files((one["name"], _environment(one)) for one in repositories),
         "private_keys": _files((one["name"], one["private_key"].strip()) for one in repositories),
         "known_hosts": _files((one["name"], _known_hosts(one)) for one in repositories),
@@ -90,7 +89,8 @@ def _repository(one: Mapping[str, Any], settings: Settings) -> dict[str, Any]:
         "name": one["name"],
         "location": location(one),
         "offsite": is_offsite(one),
-        "append_only": one["append_only"],
+        # Whether this host may take nothing away; another one that prunes for it may.
+        "append_only": one["append_only"] and "prune" not in purposes(one),
         "purposes": purposes(one),
         "options": [f"sftp.command={_ssh(one)}"] if one["kind"] == "sftp" else [],
         "ca": f"{FOLDER}/{one['name']}.ca.pem" if one["ca"] else "",
@@ -199,8 +199,11 @@ def is_within(path: str, folder: str) -> bool:
 
 
 def excluded(settings: Settings) -> list[str]:
-    """What is left out of paths: what the operator says, what is the role's own, and its repositories."""
-    return [*settings["backup_exclude"], *OWN, *local_places(settings)]
+    """What is left out of paths: what the operator says, and what opens the repositories.
+
+    Restored in place, it would take the place of what opens them then. The program leaves out what else is its own.
+    """
+    return [*settings["backup_exclude"], FOLDER]
 
 
 def local_places(settings: Settings) -> list[str]:

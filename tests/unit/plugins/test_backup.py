@@ -103,7 +103,7 @@ TIMES = {"within_daily": "30d", "within_monthly": "1y"}
         ([LOCAL], {"backup_schedule": {"drill": ""}, "backup_retention": {"daily": 3, "weekly": 0, "monthly": 0}}),
         ([LOCAL], {"backup_schedule": {"random_delay": "0m", "prune": "", "check": "@weekly"}, "backup_rpo": "24h"}),
         ([LOCAL], {"backup_paths": [], "backup_postgresql": ["stats"]}),
-        ([LOCAL], {"backup_paths": ["/var/lib"], "backup_exclude": ["*.tmp", "/var/lib/cache", "!/x"]}),
+        ([LOCAL], {"backup_paths": ["/var/lib"], "backup_exclude": ["*.tmp", "/var/lib/cache"]}),
         ([LOCAL], {"backup_paths": ["/var"], "backup_sources": [MARIADB], "backup_exclude": ["/var/lib/mysql"]}),
         ([LOCAL], {"backup_hooks": {"before": [["/bin/true", "x"]], "after": [["/bin/true"]]}}),
         (
@@ -151,6 +151,7 @@ def first(one: dict[str, Any], **settings: Any) -> list[str]:
     [
         (LOCAL, "name", "Off site", "files and commands are called by it"),
         (LOCAL, "password", "", "everybody could read what is in the repository"),
+        (LOCAL, "former_password", LOCAL["password"], "it is the present one"),
         (LOCAL, "path", "", "a repository of the kind local cannot be reached without it"),
         (LOCAL, "path", "srv", "it is no folder of this host"),
         (LOCAL, "path", "//", "it is no folder of this host"),
@@ -320,6 +321,7 @@ def test_what_postgresql_has_is_dumped() -> None:
     [
         ("", "it is no pattern"),
         ("a\nb", "it is no pattern"),
+        ("!/etc/x", "it takes back what another pattern leaves out"),
         ("/etc", "nothing of /etc, which is to be backed up, would be left"),
         ("/etc/*", "nothing of /etc, which is to be backed up, would be left"),
         ("/srv", "nothing of /srv/files, which is to be backed up, would be left"),

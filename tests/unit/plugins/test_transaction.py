@@ -150,7 +150,7 @@ def test_what_several_files_have_in_common_runs_once(host: Host, service: Servic
     back = host.program("back", f"echo back >>{host.bin}/log")
     never = [replace(one, content=b"two", undo=[back], in_force=["false"]) for one in (accounts, secret)]
     with pytest.raises(TransactionError, match="`false` ended with 1"):
-        converge(service(raw=never), host.store)
+        converge(service(raw=never, probe_timeout=0), host.store)
     assert host.commands() == ["load", "back"]
 
 

@@ -19,7 +19,13 @@ from .render import Role
 PASSWORDS = [f"canary-{number}-5d1c8e0b7f92" for number in range(4)]
 KEY = "-----BEGIN OPENSSH PRIVATE KEY-----\ncanary\n-----END OPENSSH PRIVATE KEY-----\n"
 REPOSITORIES: list[dict[str, Any]] = [
-    {"name": "local", "kind": "local", "path": "/srv/backups/", "password": PASSWORDS[0]},
+    {
+        "name": "local",
+        "kind": "local",
+        "path": "/srv/backups/",
+        "password": PASSWORDS[0],
+        "former_password": "canary-before-77b1",
+    },
     {
         "name": "offsite",
         "kind": "sftp",
@@ -118,7 +124,8 @@ def test_the_program_reads_its_configuration(whole: Role, tmp_path: Path) -> Non
         ("path", "/etc"),
     ]
     assert found.sources[3].cli == ("/usr/local/sbin/valkey-admin", "jobs")
-    assert {"/etc/production-backup", "/srv/backups", "/var/lib/production-backup/opened"} <= set(found.exclude)
+    assert found.exclude == ("/etc/production-backup",)
+    assert [one.append_only for one in found.repositories] == [False, False, True, False]
     assert found.textfile == "/var/lib/prometheus/node-exporter"
 
 
@@ -177,6 +184,7 @@ def test_secrets_are_in_files_that_only_root_reads(whole: Role) -> None:
     assert holding == {
         *(f"/etc/production-backup/{name}.password" for name in ("local", "offsite", "bucket", "rest")),
         *(f"/etc/production-backup/{name}.environment.json" for name in ("bucket", "rest")),
+        "/etc/production-backup/local.former-password",
         "/etc/production-backup/offsite.key",
     }
     assert {modes[path] for path in holding} == {"0600"}
@@ -266,6 +274,8 @@ def test_what_no_repository_is_for_is_not_started() -> None:
 
 def test_who_hosts_the_backups_of_others_only_prunes() -> None:
     lone = [{**REPOSITORIES[2], "purposes": ["prune"], "retention": {"within_daily": "30d"}}]
+    config = json.loads(role(backup_repositories=lone).files["/etc/production-backup/config.json"])
+    assert not config["repositories"][0]["append_only"], "this host may take away"
     assert crontab(role(backup_repositories=lone)) == [
         "47 3 * * 0 root systemctl start production-backup-delayed@prune.timer"
     ]
