@@ -42,8 +42,8 @@ def model(settings: Settings, host: str) -> dict[str, Any]:
 
     The result: ``config`` and ``signals`` as the program reads them; files of secrets as ``{name, content}`` in
     ``passwords``, ``former_passwords``, ``environments``, ``private_keys``, ``known_hosts`` and ``authorities``;
-    ``schedule`` as ``{verb, cron, calendars}``, and ``idle`` as the same without ``cron`` for verbs that nothing starts;
-    ``packages``; ``offsite``, whether any repository is.
+    ``schedule`` as ``{verb, cron, calendars}``, and ``idle`` as the same without ``cron`` for verbs that nothing
+    starts; ``packages``; ``offsite``, whether any repository is.
     """
     repositories = settings["backup_repositories"]
     times = schedule(settings)
