@@ -27,8 +27,8 @@ from .settings import Repository, Settings, Source, read_json
 
 Say = Callable[[str], None]
 LOCK_SECONDS = 3600.0
-# For init, which a run of Ansible waits for: all repositories together. It gives a command two minutes.
-INIT_SECONDS = 100.0
+# For init, which a run of Ansible waits for, and it gives a command two minutes: all repositories, and a call of one.
+INIT_SECONDS, LONGEST_CALL = 100.0, 20.0
 # A snapshot that is so much newer than now was made by a clock that was wrong.
 FUTURE_SECONDS = 86400
 RETENTION = ("last", "hourly", "daily", "weekly", "monthly", "yearly")
@@ -85,7 +85,7 @@ def init(settings: Settings, say: Say = quiet) -> Outcome:
     once = replace(settings, limits=replace(settings.limits, attempts=1))
     for left, repository in zip(range(len(settings.repositories), 0, -1), settings.repositories, strict=True):
         try:
-            seconds = max(5.0, (limit - time.monotonic()) / left)
+            seconds = min(LONGEST_CALL, max(5.0, (limit - time.monotonic()) / left))
             became = _init(settings, Restic(once, repository, say=say), seconds)
         except Failure as error:
             outcome.problems.append(str(error))
