@@ -1,0 +1,260 @@
+# Copyright: fushuma.production contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""What the backup role writes down, worked out of its settings. The program on the host reads it (settings.py)."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from ansible_collections.fushuma.production.plugins.plugin_utils import cron
+
+Settings = Mapping[str, Any]
+
+FOLDER = "/etc/production-backup"
+DATA = "/var/lib/production-backup"
+CACHE = "/var/cache/production-backup"
+
+PURPOSES = ("backup", "prune", "check", "drill")
+# Each verb of the schedule, with the purpose that a repository has to have.
+VERBS = {"run": "backup", "prune": "prune", "check": "check", "drill": "drill"}
+NEVER = "2000-01-01 00:00:00"  # for OnCalendar=, which a timer cannot be without
+# What of a source says something, by its kind.
+FIELDS = {
+    "path": ("path",),
+    "volume": ("volume",),
+    "mariadb": ("databases",),
+    "postgresql": ("databases",),
+    "redis": ("instance", "server", "rdb", "folder", "unit", "cli"),
+}
+
+SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+DURATION = re.compile(r"(\d{1,6})([smhd])")
+DAYS = {"h": 1 / 24, "d": 1, "m": 30, "y": 365}
+SPAN = re.compile(r"(?:\d{1,4}[hdmy])+")
+
+
+def model(settings: Settings, host: str) -> dict[str, Any]:
+    """``settings`` fit the role's argument_specs and hold all defaults.
+
+    The result: ``config`` and ``signals`` as the program reads them; files of secrets as ``{name, content}`` in
+    ``passwords``, ``former_passwords``, ``environments``, ``private_keys``, ``known_hosts`` and ``authorities``;
+    ``schedule`` as ``{verb, cron, calendars}``, and ``idle`` as the same without ``cron`` for verbs that nothing
+    starts; ``packages``; ``offsite``, whether any repository is.
+    """
+    repositories = settings["backup_repositories"]
+    times = schedule(settings)
+    started = [one["verb"] for one in times]
+    return {
+        "config": config(settings, host),
+        "signals": _signals(settings["backup_signals"]),
+        "passwords": _files((one["name"], one["password"]) for one in repositories),
+        "former_passwords": _files((one["name"], one["former_password"]) for one in repositories),
+        "environments": _files((one["name"], _environment(one)) for one in repositories),
+        "private_keys": _files((one["name"], one["private_key"].strip()) for one in repositories),
+        "known_hosts": _files((one["name"], _known_hosts(one)) for one in repositories),
+        "authorities": _files((one["name"], one["ca"].strip()) for one in repositories),
+        "schedule": times,
+        "idle": [{"verb": verb, "calendars": [NEVER]} for verb in VERBS if verb not in started],
+        "packages": _packages(settings),
+        "offsite": any(is_offsite(one) for one in repositories),
+    }
+
+
+def config(settings: Settings, host: str) -> dict[str, Any]:
+    """What is in config.json. There is no secret in it."""
+    signals = settings["backup_signals"]
+    return {
+        "host": host,
+        "repositories": [_repository(one, settings) for one in settings["backup_repositories"]],
+        "sources": list(sources(settings)),
+        "exclude": excluded(settings),
+        "hooks": settings["backup_hooks"],
+        "limits": settings["backup_limits"],
+        "targets": {"rpo_seconds": seconds(settings["backup_rpo"]), "rto_seconds": seconds(settings["backup_rto"])},
+        "drill": settings["backup_drill"],
+        "textfile": signals["textfile_folder"],
+        "mail_to": signals["mail_to"],
+    }
+
+
+# --- repositories -----------------------------------------------------------------------------------------------------
+
+
+def _repository(one: Mapping[str, Any], settings: Settings) -> dict[str, Any]:
+    return {
+        "name": one["name"],
+        "location": location(one),
+        "offsite": is_offsite(one),
+        # Whether this host may take nothing away; another one that prunes for it may.
+        "append_only": one["append_only"] and "prune" not in purposes(one),
+        "purposes": purposes(one),
+        "options": [f"sftp.command={_ssh(one)}"] if one["kind"] == "sftp" else [],
+        "ca": f"{FOLDER}/{one['name']}.ca.pem" if one["ca"] else "",
+        "retention": retention(one, settings),
+        "check_parts": settings["backup_check_parts"],
+    }
+
+
+def location(one: Mapping[str, Any]) -> str:
+    """Where a repository is, as restic writes it."""
+    if one["kind"] == "local":
+        return whole(one["path"])
+    if one["kind"] == "sftp":
+        host = f"[{one['host']}]" if ":" in one["host"] else one["host"]
+        return f"sftp://{one['user']}@{host}:{one['port']}/{one['path'].rstrip('/')}"
+    # A location of a REST server ends with a slash.
+    end = "/" if one["kind"] == "rest" else ""
+    return f"{one['kind']}:{one['url'].rstrip('/')}/{one['path'].strip('/')}".rstrip("/") + end
+
+
+def _ssh(one: Mapping[str, Any]) -> str:
+    """How ssh is called; what it says of a host or a user elsewhere on this host does not count."""
+    files = f"{FOLDER}/{one['name']}"
+    said = {
+        "BatchMode": "yes",
+        "ConnectTimeout": "30",
+        "GlobalKnownHostsFile": "/dev/null",
+        "IdentitiesOnly": "yes",
+        "ServerAliveCountMax": "4",
+        "ServerAliveInterval": "30",
+        "StrictHostKeyChecking": "yes",
+        "UserKnownHostsFile": f"{files}.known_hosts",
+    }
+    options = " ".join(f"-o {name}={value}" for name, value in said.items())
+    return f"ssh -F none {options} -i {files}.key -p {one['port']} -l {one['user']} {one['host']} -s sftp"
+
+
+def _known_hosts(one: Mapping[str, Any]) -> str:
+    host = one["host"] if one["port"] == 22 else f"[{one['host']}]:{one['port']}"
+    return "\n".join(f"{host} {key.strip()}" for key in one["host_keys"])
+
+
+def _environment(one: Mapping[str, Any]) -> str:
+    known = {
+        "AWS_ACCESS_KEY_ID": one["access_key"],
+        "AWS_SECRET_ACCESS_KEY": one["secret_key"],
+        "AWS_DEFAULT_REGION": one["region"],
+        "RESTIC_REST_USERNAME": one["user"] if one["kind"] == "rest" else "",
+        "RESTIC_REST_PASSWORD": one["user_password"],
+    }
+    found = {name: value for name, value in known.items() if value}
+    return json.dumps(found) if found else ""
+
+
+def is_offsite(one: Mapping[str, Any]) -> bool:
+    """Whether a repository is elsewhere."""
+    return bool(one["kind"] != "local" if one["offsite"] is None else one["offsite"])
+
+
+def purposes(one: Mapping[str, Any]) -> list[str]:
+    """What the host does with a repository."""
+    if one["purposes"] is not None:
+        return list(one["purposes"])
+    return [name for name in PURPOSES if not (name == "prune" and one["append_only"])]
+
+
+def retention(one: Mapping[str, Any], settings: Settings) -> Mapping[str, Any]:
+    """What is kept in a repository."""
+    found: Mapping[str, Any] = one["retention"] or settings["backup_retention"]
+    return found
+
+
+# --- what is backed up ------------------------------------------------------------------------------------------------
+
+
+def sources(settings: Settings) -> Iterator[dict[str, Any]]:
+    """Everything there is to back up, each once; a path within another one is there already."""
+    declared = [_source(one) for one in settings["backup_sources"]]
+    declared += [{"kind": "path", "path": whole(one)} for one in settings["backup_paths"]]
+    if settings["backup_postgresql"]:
+        declared.append({"kind": "postgresql", "databases": settings["backup_postgresql"]})
+    paths = {one["path"] for one in declared if "path" in one}
+    seen: list[dict[str, Any]] = []
+    for one in declared:
+        if one in seen or any(is_within(one.get("path", ""), other) for other in paths):
+            continue
+        seen.append(one)
+        yield one
+
+
+def _source(one: Mapping[str, Any]) -> dict[str, Any]:
+    found = {name: one[name] for name in FIELDS[one["kind"]] if one[name]}
+    if "path" in found:
+        found["path"] = whole(found["path"])
+    return {"kind": one["kind"], **found}
+
+
+def whole(path: str) -> str:
+    """A path without what says nothing; POSIX alone would keep two slashes at its beginning."""
+    return re.sub("^//", "/", os.path.normpath(path)) if path else ""
+
+
+def is_within(path: str, folder: str) -> bool:
+    """Whether a path lies below a folder, and is not the folder itself."""
+    return path != folder and path.startswith(folder.rstrip("/") + "/")
+
+
+def excluded(settings: Settings) -> list[str]:
+    """What is left out of paths: what the operator says, and what opens the repositories.
+
+    Restored in place, it would take the place of what opens them then. The program leaves out what else is its own.
+    """
+    return [*settings["backup_exclude"], FOLDER]
+
+
+def local_places(settings: Settings) -> list[str]:
+    """The folders of this host that are repositories."""
+    places = [location(one) for one in settings["backup_repositories"] if one["kind"] == "local"]
+    return [one for one in places if one.strip("/")]
+
+
+# --- when -------------------------------------------------------------------------------------------------------------
+
+
+def schedule(settings: Settings) -> list[dict[str, Any]]:
+    """What starts by itself, and when: ``{verb, cron, calendars}``; what no repository is for does not."""
+    wanted = {purpose for one in settings["backup_repositories"] for purpose in purposes(one)}
+    times = settings["backup_schedule"]
+    return [
+        {"verb": verb, "cron": times[verb], "calendars": cron.parsed(times[verb]).calendars()}
+        for verb, purpose in VERBS.items()
+        if purpose in wanted and times[verb]
+    ]
+
+
+def seconds(text: str) -> int:
+    """``26h`` as a number of seconds; -1 for what is no such text."""
+    found = DURATION.fullmatch(text)
+    return int(found[1]) * SECONDS[found[2]] if found else -1
+
+
+def span(text: str) -> float:
+    """``1y6m`` as seconds, about as restic reckons it; -1 for what is no such text."""
+    if not SPAN.fullmatch(text):
+        return -1
+    return sum(int(number) * DAYS[unit] for number, unit in re.findall(r"(\d+)([hdmy])", text)) * SECONDS["d"]
+
+
+# --- and what it takes ------------------------------------------------------------------------------------------------
+
+
+def _packages(settings: Settings) -> list[str]:
+    kinds = {one["kind"] for one in settings["backup_repositories"]}
+    return [
+        "restic",
+        *["ca-certificates"] * bool(kinds & {"s3", "rest"}),
+        *["cron"] * (settings["backup_schedule"]["by"] == "cron"),
+        *["openssh-client"] * ("sftp" in kinds),
+    ]
+
+
+def _signals(signals: Mapping[str, Any]) -> dict[str, str]:
+    return {"ping": signals["ping_url"], "sentry": signals["sentry_url"], "webhook": signals["webhook_url"]}
+
+
+def _files(named: Iterable[tuple[str, str]]) -> list[dict[str, str]]:
+    return [{"name": name, "content": content} for name, content in named if content]
