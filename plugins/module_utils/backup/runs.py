@@ -95,24 +95,6 @@ def init(settings: Settings, say: Say = quiet) -> Outcome:
     return outcome
 
 
-def opened(settings: Settings, say: Say = quiet) -> Outcome:
-    """Whether each repository was opened as it is configured now. None of them is asked."""
-    outcome = Outcome()
-    for one in settings.repositories:
-        path = settings.opened / f"{one.name}.json"
-        known = read_json(path) if path.exists() else {}
-        if (known.get("location"), known.get("password")) != (one.location, _password(settings, one.name)):
-            outcome.problems.append(f"Repository {one.name} was not opened as it is configured: production-backup init")
-    return outcome
-
-
-def _password(settings: Settings, name: str) -> str:
-    try:
-        return (settings.folder / f"{name}.password").read_text("utf-8").rstrip("\n")
-    except OSError as error:
-        raise Failure(f"{settings.folder}/{name}.password cannot be read: {error.strerror}") from None
-
-
 def _init(settings: Settings, restic: Restic, seconds: float = SHORT) -> str:
     name = restic.repository.name
     path = settings.opened / f"{name}.json"
@@ -147,12 +129,12 @@ def _init(settings: Settings, restic: Restic, seconds: float = SHORT) -> str:
 
 
 def opened(settings: Settings) -> Outcome:
-    """Whether each repository was opened with the password that is set; none of them is asked."""
+    """Whether each repository was opened where and with the password that is set; none of them is asked."""
     outcome = Outcome()
     for one in settings.repositories:
         path = settings.opened / f"{one.name}.json"
         known = read_json(path) if path.exists() else {}
-        if known.get("password") != _password(settings, one.name):
+        if (known.get("location"), known.get("password")) != (one.location, _password(settings, one.name)):
             outcome.problems.append(
                 f"Repository {one.name} was not yet opened with its password: production-backup init"
             )
