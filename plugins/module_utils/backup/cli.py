@@ -74,7 +74,9 @@ def parser() -> argparse.ArgumentParser:
     )
     one.add_argument("--every-host", action="store_true", help="also those of other hosts")
     _json(one)
-    _json(verbs.add_parser("opened", help="was each repository opened as it is configured? None of them is asked"))
+    _json(
+        verbs.add_parser("opened", help="whether init has opened all repositories as they are set; asks none of them")
+    )
     _json(verbs.add_parser("status", help="what is known of former runs; 1 where something is not as it should be"))
     one = verbs.add_parser("restic", help="restic by hand, let into a repository", usage="%(prog)s NAME -- ARGUMENT...")
     one.add_argument("repository", metavar="NAME")
@@ -103,10 +105,8 @@ def _dispatch(arguments: argparse.Namespace, settings: Settings) -> int:
                 say(line)
     elif arguments.verb == "snapshots":
         outcome = runs.snapshots(settings, arguments.repository, arguments.every_host)
-    elif arguments.verb == "opened":
-        outcome = runs.opened(settings)
     else:
-        outcome = runs.status(settings)
+        outcome = runs.opened(settings) if arguments.verb == "opened" else runs.status(settings)
     return _ended(arguments, outcome)
 
 

@@ -13,7 +13,9 @@ import os
 import re
 import shutil
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO, Any, TypedDict
@@ -49,6 +51,8 @@ SYSTEM_DATABASES = ("information_schema", "mysql", "performance_schema", "sys")
 MARKER_DATABASE = "production_backup"
 POSTGRESQL_END = b"-- PostgreSQL database dump complete"
 SHORT = 60.0
+# Blocks of a dump that are written and wait to be looked at.
+BLOCKS_AHEAD = 16
 
 
 class Table(TypedDict):
@@ -255,13 +259,15 @@ def databases_of(client: Sequence[str] = MARIADB_CLIENT) -> dict[str, tuple[str,
     return {name: (charset, collation) for charset, collation, name in rows if name not in SYSTEM_DATABASES}
 
 
-def mark(run: str, client: Sequence[str] = MARIADB_CLIENT) -> int | None:
-    """Write into the server when this run was; the seconds since the epoch, or none where nothing may be written.
+def mark(run: str, client: Sequence[str] = MARIADB_CLIENT) -> tuple[int | None, str]:
+    """Write into the server when this run was; the seconds since the epoch (none where nothing may be written), and
+    the server's version.
 
     Raises Failure where the server does not answer.
     """
-    if mariadb_ask("SELECT @@global.read_only", client) != [["0"]]:
-        return None
+    [[read_only, version]] = mariadb_ask("SELECT @@global.read_only, VERSION()", client)
+    if read_only != "0":
+        return None, version
     name = f"`{MARKER_DATABASE}`"
     rows = mariadb_ask(
         f"CREATE DATABASE IF NOT EXISTS {name}; "
@@ -270,7 +276,7 @@ def mark(run: str, client: Sequence[str] = MARIADB_CLIENT) -> int | None:
         f"SELECT written FROM {name}.marker",
         client,
     )
-    return int(rows[-1][0])
+    return int(rows[-1][0]), version
 
 
 def mariadb(
@@ -301,17 +307,26 @@ def _dump(one: Dump, stage: Path, argv: Sequence[str], ending: bytes, seconds: f
     """Have a program write a dump, and read it on its way. Raises Failure where it is not whole."""
     path, reader, digest, size, last = stage / one.file, READERS[one.kind](), hashlib.sha256(), 0, b""
     path.parent.mkdir(mode=0o700, exist_ok=True)
+    ahead: deque[Future[None]] = deque()
+
+    def look(block: bytes) -> None:
+        digest.update(block)
+        reader.feed(block)
 
     def take(block: bytes) -> None:
         nonlocal size, last
         file.write(block)
-        digest.update(block)
-        reader.feed(block)
         size, last = size + len(block), (last + block)[-512:]
+        # The program goes on writing meanwhile.
+        ahead.append(aside.submit(look, block))
+        if len(ahead) > BLOCKS_AHEAD:
+            ahead.popleft().result()
 
     try:
-        with path.open("wb", buffering=0) as file:
+        with path.open("wb") as file, ThreadPoolExecutor(1) as aside:
             done = programs.stream(argv, take, seconds=seconds)
+            while ahead:
+                ahead.popleft().result()
     except OSError as error:
         raise Failure(f"The {one.kind} database {one.name} cannot be written to {path}: {error.strerror}") from None
     if done.code:

@@ -95,24 +95,6 @@ def init(settings: Settings, say: Say = quiet) -> Outcome:
     return outcome
 
 
-def opened(settings: Settings, say: Say = quiet) -> Outcome:
-    """Whether each repository was opened as it is configured now. None of them is asked."""
-    outcome = Outcome()
-    for one in settings.repositories:
-        path = settings.opened / f"{one.name}.json"
-        known = read_json(path) if path.exists() else {}
-        if (known.get("location"), known.get("password")) != (one.location, _password(settings, one.name)):
-            outcome.problems.append(f"Repository {one.name} was not opened as it is configured: production-backup init")
-    return outcome
-
-
-def _password(settings: Settings, name: str) -> str:
-    try:
-        return (settings.folder / f"{name}.password").read_text("utf-8").rstrip("\n")
-    except OSError as error:
-        raise Failure(f"{settings.folder}/{name}.password cannot be read: {error.strerror}") from None
-
-
 def _init(settings: Settings, restic: Restic, seconds: float = SHORT) -> str:
     name = restic.repository.name
     path = settings.opened / f"{name}.json"
@@ -144,6 +126,27 @@ def _init(settings: Settings, restic: Restic, seconds: float = SHORT) -> str:
     if known != proven:
         signals.write(path, json.dumps(proven) + "\n", 0o600)
     return became
+
+
+def opened(settings: Settings) -> Outcome:
+    """Whether each repository was opened where and with the password that is set; none of them is asked."""
+    outcome = Outcome()
+    for one in settings.repositories:
+        path = settings.opened / f"{one.name}.json"
+        known = read_json(path) if path.exists() else {}
+        if (known.get("location"), known.get("password")) != (one.location, _password(settings, one.name)):
+            outcome.problems.append(
+                f"Repository {one.name} was not yet opened with its password: production-backup init"
+            )
+    return outcome
+
+
+def _password(settings: Settings, name: str) -> str:
+    path = settings.folder / f"{name}.password"
+    try:
+        return path.read_text("utf-8").rstrip("\n")
+    except OSError as error:
+        raise Failure(f"{path} cannot be read: {error.strerror}") from None
 
 
 def _former_passwords(settings: Settings, name: str, known: Mapping[str, str]) -> list[str]:
@@ -196,15 +199,13 @@ def run(settings: Settings, say: Say = quiet) -> Outcome:
         # What a run that was killed left.
         shutil.rmtree(settings.stage, ignore_errors=True)
         repositories = settings.for_purpose("backup")
-        for one in repositories:
-            signals.record(settings, "repositories", one.name, {"last_attempt": started})
+        signals.record_all(settings, "repositories", {one.name: {"last_attempt": started} for one in repositories})
         try:
             _run(settings, name, started, outcome, say)
         except (Failure, OSError) as error:
             outcome.problems.insert(0, str(error))
-            for one in repositories:
-                if one.name not in outcome.values["repositories"]:
-                    signals.record(settings, "repositories", one.name, {"exit_code": 1})
+            missed = [one.name for one in repositories if one.name not in outcome.values["repositories"]]
+            signals.record_all(settings, "repositories", {one: {"exit_code": 1} for one in missed})
         finally:
             shutil.rmtree(settings.stage, ignore_errors=True)
     outcome.values["seconds"] = round(time.time() - started, 3)
@@ -357,8 +358,7 @@ def _dump(settings: Settings, name: str, say: Say) -> dict[str, Any]:
         raise Failure(f"backup_sources has a source of kind {min(unknown)}, which nobody knows to back up")
     if "mariadb" in kinds:
         say("Dumping MariaDB")
-        found["marker"] = dumps.mark(name)
-        found["versions"]["mariadb"] = dumps.mariadb_ask("SELECT VERSION()")[0][0]
+        found["marker"], found["versions"]["mariadb"] = dumps.mark(name)
         found["databases"] += [one.as_dict() for one in dumps.mariadb(_databases(settings, "mariadb"), stage, seconds)]
     if "postgresql" in kinds:
         say("Dumping PostgreSQL")
@@ -509,7 +509,8 @@ def _each(settings: Settings, purpose: str, one: Callable[[Restic], dict[str, An
                 values = {"problem": str(error)}
             else:
                 say(f"Repository {repository.name}: {purpose} went well")
-                signals.record(settings, "repositories", repository.name, values)
+                if not values.get("skipped"):
+                    signals.record(settings, "repositories", repository.name, values)
             outcome.values["repositories"][repository.name] = values
     return outcome
 

@@ -21,12 +21,10 @@ import contextlib
 import fcntl
 import json
 import os
-import urllib.error
-import urllib.parse
-import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit, urlunsplit
 
 from . import programs
 from .programs import Failure
@@ -81,10 +79,16 @@ def record(settings: Settings, part: str, name: str, values: Mapping[str, Any]) 
 
     A drill records itself by ``record(settings, "drills", REPOSITORY, {"last_attempt": ..., "success": ...})``.
     """
+    record_all(settings, part, {name: values})
+
+
+def record_all(settings: Settings, part: str, values: Mapping[str, Mapping[str, Any]]) -> None:
+    """``record`` for several names at once."""
     try:
         with _alone(settings.data / "state.lock"):
             found = state(settings)
-            found[part][name] = {**found[part].get(name, {}), **values}
+            for name, one in values.items():
+                found[part][name] = {**found[part].get(name, {}), **one}
             write(settings.state, json.dumps(found, indent=1, sort_keys=True) + "\n", 0o600)
             write_metrics(settings, found)
     except OSError as error:
@@ -189,24 +193,24 @@ def _tried(name: str, way: Callable[[], None]) -> str:
         try:
             way()
             return ""
-        except urllib.error.HTTPError as error:
-            problem = f"the answer is {error.code}"
         except (OSError, ValueError, Failure) as error:
-            reason = getattr(error, "reason", error)
+            # An answer that refuses has a code, and a connection that fails a reason.
+            code, reason = getattr(error, "code", None), getattr(error, "reason", error)
             problem = str(reason) if isinstance(reason, OSError | Failure) else type(error).__name__
+            problem = f"the answer is {code}" if code else problem
     return f"backup_signals.{name} could not be told: {problem}"
 
 
 def _ping(url: str, text: str, problem: str) -> None:
-    parts = urllib.parse.urlsplit(url)
+    parts = urlsplit(url)
     path = parts.path.rstrip("/") + "/fail" if problem else parts.path
-    _send(urllib.parse.urlunsplit(parts._replace(path=path)), text.encode(), "text/plain; charset=utf-8")
+    _send(urlunsplit(parts._replace(path=path)), text.encode(), "text/plain; charset=utf-8")
 
 
 def _check_in(url: str, problem: str) -> None:
-    parts = urllib.parse.urlsplit(url)
+    parts = urlsplit(url)
     query = "&".join(filter(None, [parts.query, f"status={'error' if problem else 'ok'}"]))
-    _send(urllib.parse.urlunsplit(parts._replace(query=query)), b"", "text/plain")
+    _send(urlunsplit(parts._replace(query=query)), b"", "text/plain")
 
 
 def _hook(settings: Settings, verb: str, problem: str, text: str) -> None:
@@ -215,8 +219,11 @@ def _hook(settings: Settings, verb: str, problem: str, text: str) -> None:
 
 
 def _send(url: str, body: bytes, kind: str) -> None:
-    request = urllib.request.Request(url, body, {"Content-Type": kind, "User-Agent": "production-backup"})
-    with urllib.request.urlopen(request, timeout=SECONDS) as answer:
+    # Takes as long to load as all the rest, and most hosts tell nobody.
+    from urllib.request import Request, urlopen
+
+    request = Request(url, body, {"Content-Type": kind, "User-Agent": "production-backup"})
+    with urlopen(request, timeout=SECONDS) as answer:
         answer.read(1024)
 
 
