@@ -44,7 +44,7 @@ def test_what_was_not_opened_so_is_said(settings: Settings, what: str, capsys: p
         settings = replace(settings, repositories=(settings.repositories[0], Repository("two", "/srv/elsewhere")))
     assert cli.main(["opened"], settings) == 1
     said = capsys.readouterr().err
-    assert said == "Repository two was not opened as it is configured: production-backup init\n"
+    assert said == "Repository two was not yet opened with its password: production-backup init\n"
 
 
 def test_a_password_that_is_not_there(settings: Settings, capsys: pytest.CaptureFixture[str]) -> None:
