@@ -185,10 +185,14 @@ def needed(parts: Iterable[Part], factor: int = 1) -> int:
 
 @dataclass(frozen=True)
 class Asked:
-    """What the operator has said. Without ``to`` a restore goes to a new folder below /var/lib/production-backup."""
+    """What the operator has said.
 
-    repository: str
+    Without ``repository`` it is the first that has such a snapshot; without ``to`` a restore goes to a new folder below
+    /var/lib/production-backup.
+    """
+
     what: Wanted
+    repository: str = ""
     snapshot: str = "latest"
     to: Path | None = None
     in_place: bool = False
@@ -215,24 +219,27 @@ class Restore:
             )
         if asked.in_place and asked.to:
             raise Failure("--to and --in-place say two different things: leave one away")
-        self.restic = Restic(settings, settings.repository(asked.repository), say=self.say)
+        named = [settings.repository(asked.repository)] if asked.repository else settings.repositories
+        if not named:
+            raise Failure("This host has no repository: set backup_repositories")
+        self.restics = [Restic(settings, one, say=self.say) for one in named]
+        self.restic = self.restics[0]
         self.live = servers.Mariadb(seconds=float(settings.limits.seconds))
 
     def run(self) -> dict[str, Any]:
         """Do it; returns what a machine is told. Raises Failure."""
         began = time.monotonic()
-        host = self.asked.host or self.settings.host
-        snapshots = [*self.restic.snapshots(host), *self.restic.snapshots(host, (SAFETY,))]
-        snapshot = choose(sorted(snapshots, key=lambda one: one.time), self.asked.snapshot, time.time())
+        snapshot = self._choose()
         stage = stage_of(snapshot, self.settings)
         when = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(snapshot.time))
-        self.say(f"Snapshot {snapshot.id[:8]} of {when}, from {self.asked.repository}")
+        self.say(f"Snapshot {snapshot.id[:8]} of {when}, from {self.restic.repository.name}")
         with scratch("restore", self.settings.scratch) as folder:
             known = manifest_of(self.restic, snapshot, stage, folder / "manifest")
             parts = plan(self.asked.what, known, stage)
             left = [one for one in parts if self.asked.in_place and one.system and not one.alone]
             parts = [one for one in parts if one not in left]
             result: dict[str, Any] = {
+                "repository": self.restic.repository.name,
                 "snapshot": snapshot.id,
                 "time": snapshot.time,
                 "in_place": self.asked.in_place,
@@ -251,6 +258,17 @@ class Restore:
                 result["to"] = str(self._beside(snapshot, parts, known, folder))
         result["seconds"] = time.monotonic() - began
         return result
+
+    def _choose(self) -> Snapshot:
+        """The snapshot that is asked for, in the first repository that has it. Raises Failure."""
+        problems, host = [], self.asked.host or self.settings.host
+        for self.restic in self.restics:
+            try:
+                snapshots = [*self.restic.snapshots(host), *self.restic.snapshots(host, (SAFETY,))]
+                return choose(sorted(snapshots, key=lambda one: one.time), self.asked.snapshot, time.time())
+            except Failure as error:
+                problems.append(f"{self.restic.repository.name}: {error}")
+        raise Failure("; ".join(problems))
 
     def _beside(self, snapshot: Snapshot, parts: Sequence[Part], known: Mapping[str, Any], folder: Path) -> Path:
         stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
@@ -293,7 +311,7 @@ class Restore:
                 work.prepare()
                 self.say(f"{one} is what was backed up")
             safety = self._safety(parts, folder)
-            self.say(f"What is there now is kept in snapshot {safety[:8]} of {self.asked.repository}")
+            self.say(f"What is there now is kept in snapshot {safety[:8]} of {self.restic.repository.name}")
             for one, work in zip(parts, works, strict=True):
                 work.bring()
                 self.say(f"{one} is back")
@@ -392,8 +410,9 @@ def compared(part: Part, target: Path, known: Mapping[str, Any]) -> list[str]:
 def main(argv: Sequence[str], settings: Settings) -> int:
     """The verb ``restore``: 0 well, 1 not, 2 wrong usage."""
     parser = argparse.ArgumentParser(prog="production-backup restore", description=(__doc__ or "").splitlines()[0])
-    first = settings.repositories[0].name if settings.repositories else ""
-    parser.add_argument("--from", dest="repository", default=first, metavar="NAME", help=f"repository ({first})")
+    parser.add_argument(
+        "--from", dest="repository", default="", metavar="NAME", help="repository (the first with such a snapshot)"
+    )
     parser.add_argument("--snapshot", default="latest", metavar="ID", help="or latest, which is the default")
     parser.add_argument(
         "--what",

@@ -338,7 +338,7 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def restored(settings: Settings, what: str, **asked: Any) -> dict[str, Any]:
-    return Restore(settings, Asked("local", Wanted.of(what), **asked), lambda line: None).run()
+    return Restore(settings, Asked(Wanted.of(what), "local", **asked), lambda line: None).run()
 
 
 def test_a_path_beside(settings: Settings, store: Store, tmp_path: Path) -> None:
@@ -419,9 +419,25 @@ def test_refusals(settings: Settings, store: Store, tmp_path: Path) -> None:
     with pytest.raises(Failure, match="--to and --in-place say two different things"):
         restored(settings, "database:shop", in_place=True, confirm="shop", to=tmp_path)
     with pytest.raises(Failure, match="There is no repository nowhere"):
-        Restore(settings, Asked("nowhere", Wanted("everything")), print)
-    with pytest.raises(Failure, match="The repository has no snapshot of this host"):
+        Restore(settings, Asked(Wanted("everything"), "nowhere"), print)
+    with pytest.raises(Failure, match="local: The repository has no snapshot of this host$"):
         restored(settings, "everything", host="web2")
+    with pytest.raises(Failure, match="local: The repository has no .*; offsite: The repository has no"):
+        Restore(settings, Asked(Wanted("everything"), host="web2"), print).run()
+    with pytest.raises(Failure, match="This host has no repository: set backup_repositories"):
+        Restore(replace(settings, repositories=()), Asked(Wanted("everything")), print)
+
+
+def test_the_first_repository_that_has_it(settings: Settings, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The one on a host that was lost is new and empty."""
+    known = FakeRestic.snapshots
+
+    def snapshots(self: FakeRestic, host: str, tags: Iterable[str] = ("production-backup",)) -> list[Snapshot]:
+        return known(self, host, tags) if self.repository.name == "offsite" else []
+
+    monkeypatch.setattr(FakeRestic, "snapshots", snapshots)
+    done = Restore(settings, Asked(Wanted.of("database:shop")), lambda line: None).run()
+    assert done["repository"] == "offsite"
 
 
 def test_everything_in_place(settings: Settings, store: Store, steps: list[str], tmp_path: Path) -> None:
@@ -466,7 +482,7 @@ def test_the_hosts_own_configuration_stays(settings: Settings, store: Store, ste
     known["paths"].append({"path": "/etc", "volume": "", "listing": "listings/etc.jsonl", "bytes": 4})
     (stage / "manifest.json").write_text(json.dumps(known))
     said: list[str] = []
-    asked = Asked("local", Wanted("everything"), in_place=True, confirm="web1")
+    asked = Asked(Wanted("everything"), "local", in_place=True, confirm="web1")
     done = Restore(settings, asked, said.append).run()
     assert done["left"] == ["path /etc"]
     assert "path /etc" not in done["parts"]
@@ -514,7 +530,7 @@ def test_an_instance_that_does_not_run_is_kept_as_it_lies(
 
 
 def test_nothing_goes_from_where_nothing_may_be_removed(settings: Settings, store: Store, steps: list[str]) -> None:
-    asked = Asked("offsite", Wanted.of("database:shop"), in_place=True, confirm="shop")
+    asked = Asked(Wanted.of("database:shop"), "offsite", in_place=True, confirm="shop")
     Restore(settings, asked, lambda line: None).run()
     assert store.calls == []
 
@@ -529,7 +545,7 @@ def test_what_this_host_does_not_have(settings: Settings, store: Store, steps: l
 def test_a_volume_may_lie_elsewhere(settings: Settings, monkeypatch: pytest.MonkeyPatch, store: Store) -> None:
     monkeypatch.setattr(runs, "place", lambda source: f"/volumes/{source.volume}")
     part = Part("path", "/docker/up/_data", {}, (), volume="uploads")
-    one = Restore(settings, Asked("local", Wanted("everything")), print)
+    one = Restore(settings, Asked(Wanted("everything"), "local"), print)
     assert one._place(part) == Path("/volumes/uploads")
 
 
