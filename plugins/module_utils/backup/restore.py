@@ -262,7 +262,8 @@ class Restore:
     def _choose(self) -> Snapshot:
         """The snapshot that is asked for, in the first repository that has it. Raises Failure."""
         problems, host = [], self.asked.host or self.settings.host
-        for self.restic in self.restics:
+        for restic in self.restics:
+            self.restic = restic
             try:
                 snapshots = [*self.restic.snapshots(host), *self.restic.snapshots(host, (SAFETY,))]
                 return choose(sorted(snapshots, key=lambda one: one.time), self.asked.snapshot, time.time())

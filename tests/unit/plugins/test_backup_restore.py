@@ -420,9 +420,9 @@ def test_refusals(settings: Settings, store: Store, tmp_path: Path) -> None:
         restored(settings, "database:shop", in_place=True, confirm="shop", to=tmp_path)
     with pytest.raises(Failure, match="There is no repository nowhere"):
         Restore(settings, Asked(Wanted("everything"), "nowhere"), print)
-    with pytest.raises(Failure, match="local: The repository has no snapshot of this host$"):
+    with pytest.raises(Failure, match=r"local: The repository has no snapshot of this host$"):
         restored(settings, "everything", host="web2")
-    with pytest.raises(Failure, match="local: The repository has no .*; offsite: The repository has no"):
+    with pytest.raises(Failure, match=r"local: The repository has no .*; offsite: The repository has no"):
         Restore(settings, Asked(Wanted("everything"), host="web2"), print).run()
     with pytest.raises(Failure, match="This host has no repository: set backup_repositories"):
         Restore(replace(settings, repositories=()), Asked(Wanted("everything")), print)
