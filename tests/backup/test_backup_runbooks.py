@@ -44,9 +44,8 @@ def vault(boot: Callable[..., Any], folder: Path) -> Host:
     prepare(RELEASES)
     found: Host = boot(VAULT, RELEASES[-1], network="backup")
     found.install("restic")
-    found.sh(
-        "mkdir -p /srv/restic; ssh-keygen -q -t ed25519 -N '' -f /root/id; cat /root/id.pub >> /root/.ssh/authorized_keys"
-    )
+    found.sh("mkdir -p /srv/restic; ssh-keygen -q -t ed25519 -N '' -f /root/id")
+    found.sh("cat /root/id.pub >> /root/.ssh/authorized_keys")
     (folder / "id").write_text(found.read("/root/id"))
     found.sh("rm /root/id")
     return found
