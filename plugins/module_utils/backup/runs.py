@@ -315,7 +315,8 @@ def excluded(settings: Settings, paths: Iterable[str]) -> list[str]:
 
     A pattern that is no whole path counts below each path, and not for the dumps in the stage.
     """
-    own = (settings.listings, settings.opened, settings.drills, settings.restored, settings.lock, settings.state)
+    own = [settings.listings, settings.opened, settings.drills, settings.restored, settings.scratch]
+    own += [settings.lock, settings.state]
     local = [one.location for one in settings.repositories if one.location.startswith("/")]
     if refused := [one for one in settings.exclude if one.startswith("!")]:
         raise Failure(
