@@ -17,6 +17,7 @@ Settings = Mapping[str, Any]
 FOLDER = "/etc/production-backup"
 DATA = "/var/lib/production-backup"
 CACHE = "/var/cache/production-backup"
+SCRATCH = "/var/lib/production-backup-scratch"
 
 PURPOSES = ("backup", "prune", "check", "drill")
 # Each verb of the schedule, with the purpose that a repository has to have.

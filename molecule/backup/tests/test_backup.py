@@ -362,7 +362,7 @@ def test_another_password_is_brought_in(data: Host) -> None:
 
 WRONG: Mapping[str, tuple[Callable[[], dict[str, Any]], str]] = {
     "nobody listens": (lambda: changed("s3", url="https://backup-store:9001"), "Repository s3"),
-    "another secret": (lambda: changed("s3", secret_key="canary-wrong-secret-1"), "Repository s3"),
+    "another secret": (lambda: changed("s3", secret_key="canary-wrong-keys-77d1"), "Repository s3"),
     "another authority": (lambda: changed("rest", ca=""), "Repository rest"),
     "no such user": (lambda: changed("rest", user_password="canary-wrong-user-1"), "Repository rest"),
     "a key of another host": (
