@@ -308,7 +308,8 @@ def well(played: Played) -> Played:
 
 def ended(host: Host, unit: str) -> None:
     """Wait until a unit that ends by itself has done so."""
-    wait = f"until [ $(systemctl show --value --property ActiveState {unit}) = inactive ]; do sleep 0.2; done"
+    asked = f"systemctl show --value --property ActiveState {unit} | grep --quiet --line-regexp 'inactive\\|failed'"
+    wait = f"until {asked}; do sleep 0.2; done"
     host.check_output("timeout 90 sh -c %s", wait)
 
 
@@ -419,9 +420,7 @@ def test_a_dump_that_fails_fails_the_backup(data: Host) -> None:
     assert snapshots(data) == before, "no half snapshot is kept"
     figures = data.file("/var/lib/prometheus/node-exporter/production_backup.prom").content_string
     assert 'production_backup_last_exit_code{repository="local"} 1\n' in figures
-    data.check_output(
-        "timeout 30 sh -c 'while systemctl is-active -q production-backup-failed@run; do sleep 0.2; done'"
-    )
+    ended(data, "production-backup-failed@run.service")
     told = json.loads(data.check_output("cat /var/lib/production-backup/state.json"))["verbs"]["run"]["problems"]
     assert "MariaDB" in " ".join(told) or "mariadb" in " ".join(told)
     run(data)
