@@ -66,7 +66,7 @@ LIVE = {
     "/var/lib/valkey": ("valkey", "redis_instances, which write a fresh copy"),
     "/var/lib/docker": ("", "volumes of app_applications, each by its name"),
 }
-OWN = (model.FOLDER, model.DATA, model.CACHE)
+OWN = (model.FOLDER, model.DATA, model.CACHE, model.SCRATCH)
 
 HOUR, DAY = 3600, 86400
 # How far apart at least is what each rule of retention keeps, in seconds; `last` depends on the schedule.

@@ -7,7 +7,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ansible_collections.fushuma.production.plugins.plugin_utils import cron
@@ -17,6 +17,7 @@ Settings = Mapping[str, Any]
 FOLDER = "/etc/production-backup"
 DATA = "/var/lib/production-backup"
 CACHE = "/var/cache/production-backup"
+SCRATCH = "/var/lib/production-backup-scratch"
 
 PURPOSES = ("backup", "prune", "check", "drill")
 # Each verb of the schedule, with the purpose that a repository has to have.
@@ -40,25 +41,17 @@ SPAN = re.compile(r"(?:\d{1,4}[hdmy])+")
 def model(settings: Settings, host: str) -> dict[str, Any]:
     """``settings`` fit the role's argument_specs and hold all defaults.
 
-    The result: ``config`` and ``signals`` as the program reads them; files of secrets as ``{name, content}`` in
-    ``passwords``, ``former_passwords``, ``environments``, ``private_keys``, ``known_hosts`` and ``authorities``;
-    ``schedule`` as ``{verb, cron, calendars}``, and ``idle`` as the same without ``cron`` for verbs that nothing
-    starts; ``packages``; ``offsite``, whether any repository is.
+    The result: ``config`` and ``signals`` as the program reads them; files as ``{name, content}``, ``secrets`` by which
+    repositories open and ``servers`` by which they are known; ``timers`` as ``{verb, cron, calendars}``, those that
+    nothing starts without ``cron``; ``packages``; ``offsite``, whether any repository is.
     """
     repositories = settings["backup_repositories"]
-    times = schedule(settings)
-    started = [one["verb"] for one in times]
     return {
         "config": config(settings, host),
         "signals": _signals(settings["backup_signals"]),
-        "passwords": _files((one["name"], one["password"]) for one in repositories),
-        "former_passwords": _files((one["name"], one["former_password"]) for one in repositories),
-        "environments": _files((one["name"], _environment(one)) for one in repositories),
-        "private_keys": _files((one["name"], one["private_key"].strip()) for one in repositories),
-        "known_hosts": _files((one["name"], _known_hosts(one)) for one in repositories),
-        "authorities": _files((one["name"], one["ca"].strip()) for one in repositories),
-        "schedule": times,
-        "idle": [{"verb": verb, "calendars": [NEVER]} for verb in VERBS if verb not in started],
+        "secrets": [one for repository in repositories for one in _files(repository, _secrets(repository))],
+        "servers": [one for repository in repositories for one in _files(repository, _servers(repository))],
+        "timers": timers(settings),
         "packages": _packages(settings),
         "offsite": any(is_offsite(one) for one in repositories),
     }
@@ -128,21 +121,34 @@ def _ssh(one: Mapping[str, Any]) -> str:
     return f"ssh -F none {options} -i {files}.key -p {one['port']} -l {one['user']} {one['host']} -s sftp"
 
 
-def _known_hosts(one: Mapping[str, Any]) -> str:
-    host = one["host"] if one["port"] == 22 else f"[{one['host']}]:{one['port']}"
-    return "\n".join(f"{host} {key.strip()}" for key in one["host_keys"])
+def _files(one: Mapping[str, Any], contents: Mapping[str, str]) -> list[dict[str, str]]:
+    """A repository's files by what their names end with; those without content are none."""
+    return [{"name": f"{one['name']}.{end}", "content": content} for end, content in contents.items() if content]
 
 
-def _environment(one: Mapping[str, Any]) -> str:
-    known = {
+def _secrets(one: Mapping[str, Any]) -> dict[str, str]:
+    environment = {
         "AWS_ACCESS_KEY_ID": one["access_key"],
         "AWS_SECRET_ACCESS_KEY": one["secret_key"],
         "AWS_DEFAULT_REGION": one["region"],
         "RESTIC_REST_USERNAME": one["user"] if one["kind"] == "rest" else "",
         "RESTIC_REST_PASSWORD": one["user_password"],
     }
-    found = {name: value for name, value in known.items() if value}
-    return json.dumps(found) if found else ""
+    known = {name: value for name, value in environment.items() if value}
+    return {
+        "password": one["password"],
+        "former-password": one["former_password"],
+        "environment.json": json.dumps(known) if known else "",
+        "key": one["private_key"].strip(),
+    }
+
+
+def _servers(one: Mapping[str, Any]) -> dict[str, str]:
+    host = one["host"] if one["port"] == 22 else f"[{one['host']}]:{one['port']}"
+    return {
+        "known_hosts": "\n".join(f"{host} {key.strip()}" for key in one["host_keys"]),
+        "ca.pem": one["ca"].strip(),
+    }
 
 
 def is_offsite(one: Mapping[str, Any]) -> bool:
@@ -215,15 +221,17 @@ def local_places(settings: Settings) -> list[str]:
 # --- when -------------------------------------------------------------------------------------------------------------
 
 
-def schedule(settings: Settings) -> list[dict[str, Any]]:
-    """What starts by itself, and when: ``{verb, cron, calendars}``; what no repository is for does not."""
+def timers(settings: Settings) -> list[dict[str, Any]]:
+    """Of each verb ``{verb, cron, calendars}``; without ``cron`` where it has no time, or no repository is for it."""
     wanted = {purpose for one in settings["backup_repositories"] for purpose in purposes(one)}
-    times = settings["backup_schedule"]
-    return [
-        {"verb": verb, "cron": times[verb], "calendars": cron.parsed(times[verb]).calendars()}
-        for verb, purpose in VERBS.items()
-        if purpose in wanted and times[verb]
-    ]
+    found = []
+    for verb, purpose in VERBS.items():
+        time = settings["backup_schedule"][verb]
+        if purpose in wanted and time:
+            found.append({"verb": verb, "cron": time, "calendars": cron.parsed(time).calendars()})
+        else:
+            found.append({"verb": verb, "calendars": [NEVER]})
+    return found
 
 
 def seconds(text: str) -> int:
@@ -254,7 +262,3 @@ def _packages(settings: Settings) -> list[str]:
 
 def _signals(signals: Mapping[str, Any]) -> dict[str, str]:
     return {"ping": signals["ping_url"], "sentry": signals["sentry_url"], "webhook": signals["webhook_url"]}
-
-
-def _files(named: Iterable[tuple[str, str]]) -> list[dict[str, str]]:
-    return [{"name": name, "content": content} for name, content in named if content]

@@ -79,8 +79,9 @@ def test_who_is_told_that_it_did_not(backed_up: Host) -> None:
     finally:
         backed_up.check_output("mv /srv/moved /srv/files")
     failed = "production-backup-failed@run"
-    backed_up.check_output("timeout 30 sh -c 'until [ -s /run/mail ]; do sleep 0.1; done'")
-    backed_up.check_output(f"timeout 30 sh -c 'while systemctl is-active --quiet {failed}; do sleep 0.1; done'")
+    asked = f"systemctl show --value --property ActiveState {failed} | grep --quiet --line-regexp 'inactive\\|failed'"
+    wait = f"until [ -s /run/mail ]; do sleep 0.1; done; until {asked}; do sleep 0.1; done"
+    backed_up.check_output("timeout 60 sh -c %s", wait)
     heard = dict(told(backed_up))
     assert set(heard) == {
         "/ping/canary-ping-3d0c91/fail",

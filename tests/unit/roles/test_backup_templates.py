@@ -173,10 +173,9 @@ def test_every_setting_of_the_program_is_written(tmp_path: Path) -> None:
 
 
 def test_secrets_are_in_files_that_only_root_reads(whole: Role) -> None:
-    declared = {spec["dest"]: spec for spec in whole.value(whole.variables["_backup_files"])}
     modes = {
-        spec["dest"].format_map(one) if "name" in one else spec["dest"]: spec.get("mode", "0644")
-        for spec in declared.values()
+        spec["dest"].format_map(one): spec.get("mode", "0644")
+        for spec in whole.value(whole.variables["_backup_files"])
         for one in spec.get("each", [{}])
         if isinstance(one, dict)
     }
