@@ -12,10 +12,10 @@ import hashlib
 import os
 import re
 import shutil
+import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO, Any, TypedDict
@@ -49,10 +49,13 @@ MARIADB_END = b"-- Dump completed"
 SYSTEM_DATABASES = ("information_schema", "mysql", "performance_schema", "sys")
 # Where a run writes when it was, for a drill to say how old what it restored is.
 MARKER_DATABASE = "production_backup"
+PSQL, PG_DUMP, PG_DUMPALL = "/usr/bin/psql", "/usr/bin/pg_dump", "/usr/bin/pg_dumpall"
 POSTGRESQL_END = b"-- PostgreSQL database dump complete"
 SHORT = 60.0
-# Blocks of a dump that are written and wait to be looked at.
-BLOCKS_AHEAD = 16
+# redis or valkey.
+REDIS_CHECK = "/usr/bin/{server}-check-rdb"
+# How often a file that grows is looked at.
+FOLLOW_SECONDS = 0.05
 
 
 class Table(TypedDict):
@@ -305,35 +308,40 @@ def mariadb(
 
 def _dump(one: Dump, stage: Path, argv: Sequence[str], ending: bytes, seconds: float) -> Dump:
     """Have a program write a dump, and read it on its way. Raises Failure where it is not whole."""
-    path, reader, digest, size, last = stage / one.file, READERS[one.kind](), hashlib.sha256(), 0, b""
+    path, ended = stage / one.file, threading.Event()
     path.parent.mkdir(mode=0o700, exist_ok=True)
-    ahead: deque[Future[None]] = deque()
-
-    def look(block: bytes) -> None:
-        digest.update(block)
-        reader.feed(block)
-
-    def take(block: bytes) -> None:
-        nonlocal size, last
-        file.write(block)
-        size, last = size + len(block), (last + block)[-512:]
-        # The program goes on writing meanwhile.
-        ahead.append(aside.submit(look, block))
-        if len(ahead) > BLOCKS_AHEAD:
-            ahead.popleft().result()
-
     try:
-        with path.open("wb") as file, ThreadPoolExecutor(1) as aside:
-            done = programs.stream(argv, take, seconds=seconds)
-            while ahead:
-                ahead.popleft().result()
+        with path.open("wb") as file, path.open("rb", buffering=0) as written, ThreadPoolExecutor(1) as aside:
+            # Read while it grows, out of memory still: a pipe in between would hold up the program that writes.
+            read = aside.submit(_follow, written, READERS[one.kind](), ended)
+            try:
+                done = programs.run(argv, seconds=seconds, stdout=file, folder=Path("/"))
+            finally:
+                ended.set()
+            size, digest, tables, last = read.result()
     except OSError as error:
         raise Failure(f"The {one.kind} database {one.name} cannot be written to {path}: {error.strerror}") from None
     if done.code:
         raise Failure(f"The {one.kind} database {one.name} could not be dumped (exit code {done.code}): {done.said}")
     if ending not in last:
         raise Failure(f"The dump of the {one.kind} database {one.name} is not whole: it does not end as one")
-    return Dump(one.kind, one.name, one.file, size, digest.hexdigest(), one.character_set, one.collation, reader.tables)
+    return Dump(one.kind, one.name, one.file, size, digest, one.character_set, one.collation, tables)
+
+
+def _follow(written: IO[bytes], reader: Reader, ended: threading.Event) -> tuple[int, str, dict[str, Table], bytes]:
+    """Read a file that a program writes until that has ended: bytes, SHA-256, tables, and its last bytes."""
+    digest, size, last = hashlib.sha256(), 0, b""
+    while True:
+        over = ended.is_set()
+        block = written.read(BLOCK)
+        if block:
+            digest.update(block)
+            reader.feed(block)
+            size, last = size + len(block), (last + block)[-512:]
+        elif over:
+            return size, digest.hexdigest(), reader.tables, last
+        else:
+            ended.wait(FOLLOW_SECONDS)
 
 
 # --- PostgreSQL -------------------------------------------------------------------------------------------------------
@@ -341,7 +349,7 @@ def _dump(one: Dump, stage: Path, argv: Sequence[str], ending: bytes, seconds: f
 
 def postgresql_ask(sql: str, client: Sequence[str] = (), user: str = "postgres", database: str = "postgres") -> str:
     """What a PostgreSQL server answers, fields between tabs. Raises Failure where it does not."""
-    argv = [*as_user(user), "/usr/bin/psql", "--no-psqlrc", "--no-password", "--tuples-only", "--no-align"]
+    argv = [*as_user(user), PSQL, "--no-psqlrc", "--no-password", "--tuples-only", "--no-align"]
     argv += ["--field-separator=\t", "--set=ON_ERROR_STOP=1", *client, f"--dbname={database}"]
     done = programs.run(argv, seconds=SHORT, text=sql, folder=Path("/"))
     if done.code:
@@ -381,7 +389,7 @@ def postgresql(
         _dump(
             Dump("postgresql", name, f"postgresql/{quote(name, safe='')}.sql", 0, "", *there[name]),
             stage,
-            [*as_user(user), "/usr/bin/pg_dump", "--no-password", *client, f"--dbname={connection(name)}"],
+            [*as_user(user), PG_DUMP, "--no-password", *client, f"--dbname={connection(name)}"],
             POSTGRESQL_END,
             seconds,
         )
@@ -390,7 +398,7 @@ def postgresql(
     path = stage / "postgresql" / "globals.sql"
     path.parent.mkdir(mode=0o700, exist_ok=True)
     done = programs.run(
-        [*as_user(user), "/usr/bin/pg_dumpall", "--no-password", "--globals-only", *client],
+        [*as_user(user), PG_DUMPALL, "--no-password", "--globals-only", *client],
         seconds=seconds,
         folder=Path("/"),
     )
@@ -421,7 +429,7 @@ def redis(source: Source, stage: Path, seconds: float, pause: Callable[[float], 
         size, digest = _copy(Path(source.rdb), path)
     except OSError as error:
         raise Failure(f"The data of Redis instance {source.instance} cannot be copied: {error}") from None
-    checked = programs.run([f"/usr/bin/{source.server}-check-rdb", str(path)], seconds=seconds)
+    checked = programs.run([REDIS_CHECK.format(server=source.server), str(path)], seconds=seconds)
     keys = re.search(r"(\d+) keys read", checked.out)
     version = re.search(r"(?:redis|valkey)-ver = '([^']*)'", checked.out)
     if checked.code or keys is None:

@@ -152,8 +152,13 @@ def _entry(path: str, status: os.stat_result) -> dict[str, Any] | None:
 
 def _hash(path: str) -> str | None:
     """The SHA-256 of a file; none where it is gone or no file any more. Its time of access stays as it is."""
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOATIME)
+        try:
+            descriptor = os.open(path, flags | os.O_NOATIME)
+        except PermissionError:
+            # Not every file system lets root have that.
+            descriptor = os.open(path, flags)
     except FileNotFoundError:
         return None
     with open(descriptor, "rb", buffering=0) as file:

@@ -5,14 +5,11 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import signal
 import subprocess
-import tempfile
-import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -53,12 +50,14 @@ def run(
     environment: Mapping[str, str] | None = None,
     text: str | None = None,
     stdin: IO[Any] | None = None,
+    stdout: IO[Any] | None = None,
     folder: Path | None = None,
 ) -> Done:
     """Run a program to its end, or end it after so many seconds.
 
-    It has this process's environment and ``environment`` besides, and reads ``text``, ``stdin`` or nothing.
-    What becomes of it is said by ``Done.code``, also where it could not be started.
+    It has this process's environment and ``environment`` besides, and reads ``text``, ``stdin`` or nothing. What it
+    writes is returned, or goes to ``stdout``. What becomes of it is said by ``Done.code``, also where it could not be
+    started.
     """
     began = time.monotonic()
     source = subprocess.PIPE if text is not None else stdin or subprocess.DEVNULL
@@ -66,7 +65,7 @@ def run(
         process = subprocess.Popen(
             [*WITH_ITS_PARENT, *argv],
             stdin=source,
-            stdout=subprocess.PIPE,
+            stdout=stdout or subprocess.PIPE,
             stderr=subprocess.PIPE,
             env={**os.environ, **(environment or {})},
             cwd=folder,
@@ -87,58 +86,6 @@ def run(
         _end(process)
         raise
     return _done(process, out, err, began, seconds if timed_out else None)
-
-
-def stream(
-    argv: Sequence[str],
-    take: Callable[[bytes], object],
-    *,
-    seconds: float,
-    environment: Mapping[str, str] | None = None,
-    stdin: IO[Any] | None = None,
-) -> Done:
-    """Like ``run``, but what the program writes goes to ``take`` block by block, and is not in ``Done.out``.
-
-    What ``take`` raises ends the program.
-    """
-    began = time.monotonic()
-    timed_out = threading.Event()
-    with tempfile.TemporaryFile() as err:
-        try:
-            process = subprocess.Popen(
-                [*WITH_ITS_PARENT, *argv],
-                stdin=stdin or subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=err,
-                env={**os.environ, **(environment or {})},
-                start_new_session=True,
-            )
-        except OSError as error:
-            return Done(NOT_THERE, "", str(error))
-
-        def out_of_time() -> None:
-            timed_out.set()
-            _signal(process, signal.SIGKILL)
-
-        timer = threading.Timer(seconds, out_of_time)
-        timer.daemon = True
-        timer.start()
-        try:
-            assert process.stdout is not None
-            with contextlib.suppress(OSError):
-                # The program writes on while a block is looked at.
-                fcntl.fcntl(process.stdout, fcntl.F_SETPIPE_SZ, BLOCK)
-            with process.stdout as pipe:
-                while block := pipe.read(BLOCK):
-                    take(block)
-            process.wait()
-        finally:
-            timer.cancel()
-            _signal(process, signal.SIGKILL)
-            process.wait()
-        err.seek(0)
-        said = err.read().decode("utf-8", "replace")
-    return _done(process, "", said, began, seconds if timed_out.is_set() else None)
 
 
 def _done(

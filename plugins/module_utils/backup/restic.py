@@ -173,7 +173,6 @@ class Restic:
     settings: Settings
     repository: Repository
     password_file: Path | None = None  # another one than the repository's own
-    program: str = PROGRAM
     pause: Callable[[float], None] = time.sleep
     say: Callable[[str], None] = lambda line: None
     _secrets: list[str] = field(default_factory=list, repr=False)
@@ -189,7 +188,7 @@ class Restic:
             options.append(f"--limit-upload={limits.upload_kib}")
         if limits.download_kib:
             options.append(f"--limit-download={limits.download_kib}")
-        return [self.program, *options, *(f"--option={one}" for one in self.repository.options), *args]
+        return [PROGRAM, *options, *(f"--option={one}" for one in self.repository.options), *args]
 
     def environment(self) -> dict[str, str]:
         """What restic is told where only root and itself can read it. Raises Failure where a file is missing."""
@@ -207,12 +206,12 @@ class Restic:
     @functools.cached_property
     def flags(self) -> frozenset[str]:
         """The options that this restic's ``backup`` has, such as no-scan: asked, not inferred from its version."""
-        done = programs.run([self.program, "help", "backup"], seconds=SHORT)
+        done = programs.run([PROGRAM, "help", "backup"], seconds=SHORT)
         return frozenset(re.findall(r"--([a-z][a-z-]+)", done.out))
 
     def version(self) -> str:
         """As restic says it: 0.14.0. Nothing where it does not."""
-        found = re.search(r"restic (\S+)", programs.run([self.program, "version"], seconds=SHORT).out)
+        found = re.search(r"restic (\S+)", programs.run([PROGRAM, "version"], seconds=SHORT).out)
         return found[1] if found else ""
 
     def scrubbed(self, text: str) -> str:

@@ -26,6 +26,7 @@ from .restic import SHORT, TAG, Meaning, Refused, Restic, pattern, summary_of
 from .settings import Repository, Settings, Source, read_json
 
 Say = Callable[[str], None]
+DOCKER = "/usr/bin/docker"
 LOCK_SECONDS = 3600.0
 # For init, which a run of Ansible waits for, and it gives a command two minutes: all repositories, and a call of one.
 INIT_SECONDS, LONGEST_CALL = 100.0, 20.0
@@ -292,7 +293,7 @@ def place(source: Source) -> str:
     """The folder or file of a path or volume on this host. Raises Failure where there is none."""
     if source.kind == "volume":
         done = programs.run(
-            ["/usr/bin/docker", "volume", "inspect", "--format", "{{.Mountpoint}}", "--", source.volume],
+            [DOCKER, "volume", "inspect", "--format", "{{.Mountpoint}}", "--", source.volume],
             seconds=dumps.SHORT,
         )
         if done.code:
