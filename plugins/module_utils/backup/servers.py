@@ -116,8 +116,8 @@ class Mariadb:
     def dump(self, arguments: Sequence[str], into: Path) -> None:
         """mariadb-dump as a backup calls it, of no more than the arguments say; appended to a file. Raises Failure."""
         options = [one for one in MARIADB_DUMP if one not in ("--routines", "--triggers", "--events")]
-        with into.open("ab", buffering=0) as target:
-            done = programs.stream([*options, *self.client, *arguments], target.write, seconds=self.seconds)
+        with into.open("ab") as target:
+            done = programs.run([*options, *self.client, *arguments], seconds=self.seconds, stdout=target)
         if done.code:
             raise Failure(f"mariadb-dump ended with {done.code}: {complaint(done)}")
 

@@ -26,17 +26,14 @@ class Programs:
         self.calls: list[Call] = []
         self.answer: Callable[[list[str], dict[str, Any]], Done] = lambda argv, options: Done(0, "", "")
         monkeypatch.setattr(programs, "run", self.run)
-        monkeypatch.setattr(programs, "stream", self.stream)
 
     def run(self, argv: Sequence[str], **options: Any) -> Done:
         if options.get("stdin"):
             options["stdin"] = options["stdin"].read()
         self.calls.append((list(argv), options))
-        return self.answer(list(argv), options)
-
-    def stream(self, argv: Sequence[str], take: Callable[[bytes], object], **options: Any) -> Done:
-        done = self.run(argv, **options)
-        take(done.out.encode())
+        done = self.answer(list(argv), options)
+        if options.get("stdout"):
+            options["stdout"].write(done.out.encode())
         return done
 
 
