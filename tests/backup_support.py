@@ -185,8 +185,8 @@ class Kept:
 
     def spoil(self) -> None:
         """As somebody does by mistake."""
-        self.host.sh("mariadb --no-defaults shop -e 'DELETE FROM products WHERE id % 3; DROP VIEW named'")
-        self.host.sh("cd /srv/uploads && rm -r 3 && echo spoilt > '4/4 ä' && chmod 700 5")
+        self.host.sh("mariadb --no-defaults shop -e 'DELETE FROM products WHERE id % 3; DROP VIEW IF EXISTS named'")
+        self.host.sh("cd /srv/uploads && rm -rf 3 && echo spoilt > '4/4 ä' && chmod 700 5")
         self.host.sh("redis-server-admin jobs del waiting")
 
     def whole(self) -> None:

@@ -84,6 +84,33 @@ def test_a_killed_run_is_told_of(hosts: list[Kept]) -> None:
     on_each(hosts, work)
 
 
+def test_a_restore_that_is_killed(hosts: list[Kept]) -> None:
+    """The database is the former one or the snapshot's at any moment, and the next restore brings all."""
+    counted = "mariadb --no-defaults --skip-column-names shop -e 'SELECT COUNT(*) FROM products'"
+    words = "restore --what everything --in-place --confirm {}"
+
+    def work(one: Kept) -> None:
+        moments = random.Random(f"{SEED}{one.name}")
+        one.program("run")
+        before, counts = one.state(), {one.host.sh(counted).strip()}
+        one.spoil()
+        counts.add(one.host.sh(counted).strip())
+        took = float(json.loads(one.host.sh(f"{PROGRAM} {words.format(one.name)} --json 2>/dev/null"))["seconds"])
+        for _ in range(KILLS // 2):
+            one.spoil()
+            one.host.sh(f"systemd-run --unit=restoring --collect {PROGRAM} {words.format(one.name)}")
+            one.host.sh(
+                f"sleep {moments.uniform(took / 2, took):.3f}; systemctl kill --signal=SIGKILL restoring || true"
+            )
+            wait_for(lambda: one.host.run(["systemctl", "is-active", "restoring"], check=False).code, "it has ended")
+            assert one.host.sh(counted).strip() in counts
+            one.program(*words.format(one.name).split(), "--snapshot=latest")
+            assert one.state() == before
+        one.whole()
+
+    on_each(hosts, work)
+
+
 def test_no_room_on_the_host(hosts: list[Kept]) -> None:
     def work(one: Kept) -> None:
         before = one.state(), one.ids("here"), one.ids("there")

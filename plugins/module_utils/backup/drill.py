@@ -249,7 +249,7 @@ class Drill:
             self.result.problems += loading.differences(one.entry["tables"], found, one.name)
             self.result.tables += len(found)
             self.result.rows += sum(int(table["rows"]) for table in found.values())
-            self.say(f"{one}: {len(found)} tables, as they were backed up or named below")
+            self.say(f"{one}: {len(found)} tables are back")
 
     def _redis(self, part: Part, files: Path, folder: Path) -> None:
         server = next(
