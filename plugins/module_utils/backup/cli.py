@@ -162,9 +162,7 @@ def _elsewhere(verb: str, argv: Sequence[str], settings: Settings) -> int:
     from . import drill
 
     with _recorded(settings, verb) as problems:
-        code = drill.main(argv, settings)
-        if code:
-            problems.append("the drill did not go well: see journalctl -u production-backup@drill.service")
+        code = drill.main(argv, settings, problems)
     if code == 0:
         for line in signals.tell(settings, verb, ""):
             _to_stderr(line)

@@ -16,7 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,8 @@ from .settings import Repository, Settings, Source, read_json
 Say = Callable[[str], None]
 DOCKER = "/usr/bin/docker"
 LOCK_SECONDS = 3600.0
+# For init, which a run of Ansible waits for, and it gives a command two minutes: all repositories, and a call of one.
+INIT_SECONDS, LONGEST_CALL = 100.0, 20.0
 # A snapshot that is so much newer than now was made by a clock that was wrong.
 FUTURE_SECONDS = 86400
 RETENTION = ("last", "hourly", "daily", "weekly", "monthly", "yearly")
@@ -79,9 +81,13 @@ def init(settings: Settings, say: Say = quiet) -> Outcome:
     outcome = Outcome(values={"repositories": {}})
     for folder in (settings.data, settings.listings, settings.opened, settings.drills):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    for repository in settings.repositories:
+    limit = time.monotonic() + INIT_SECONDS
+    # Whoever waits can try again.
+    once = replace(settings, limits=replace(settings.limits, attempts=1))
+    for left, repository in zip(range(len(settings.repositories), 0, -1), settings.repositories, strict=True):
         try:
-            became = _init(settings, Restic(settings, repository, say=say))
+            seconds = min(LONGEST_CALL, max(5.0, (limit - time.monotonic()) / left))
+            became = _init(settings, Restic(once, repository, say=say), seconds)
         except Failure as error:
             outcome.problems.append(str(error))
             continue
@@ -90,16 +96,16 @@ def init(settings: Settings, say: Say = quiet) -> Outcome:
     return outcome
 
 
-def _init(settings: Settings, restic: Restic) -> str:
+def _init(settings: Settings, restic: Restic, seconds: float = SHORT) -> str:
     name = restic.repository.name
     path = settings.opened / f"{name}.json"
     known: Mapping[str, str] = read_json(path) if path.exists() else {}
     became = "opened"
     try:
-        found = restic.id()
+        found = restic.id(seconds)
     except Refused as error:
         if error.meaning == Meaning.ABSENT and not known:
-            restic.call(["init"], SHORT)
+            restic.call(["init"], seconds)
             became = "created"
         elif error.meaning == Meaning.ABSENT:
             raise Failure(
@@ -111,25 +117,25 @@ def _init(settings: Settings, restic: Restic) -> str:
             became = "password"
         else:
             raise
-        found = restic.id()
+        found = restic.id(seconds)
     if known and known["id"] != found:
         raise Failure(
             f"Repository {name} is another one: this host has seen {known['id'][:8]}, and {found[:8]} is at "
             f"{restic.repository.location} now; remove {path} to go on with that one"
         )
-    password = _password(settings, name)
-    if known != {"id": found, "password": password}:
-        signals.write(path, json.dumps({"id": found, "password": password}) + "\n", 0o600)
+    proven = {"id": found, "location": restic.repository.location, "password": _password(settings, name)}
+    if known != proven:
+        signals.write(path, json.dumps(proven) + "\n", 0o600)
     return became
 
 
 def opened(settings: Settings) -> Outcome:
-    """Whether each repository was opened with the password that is set; none of them is asked."""
+    """Whether each repository was opened where and with the password that is set; none of them is asked."""
     outcome = Outcome()
     for one in settings.repositories:
         path = settings.opened / f"{one.name}.json"
         known = read_json(path) if path.exists() else {}
-        if known.get("password") != _password(settings, one.name):
+        if (known.get("location"), known.get("password")) != (one.location, _password(settings, one.name)):
             outcome.problems.append(
                 f"Repository {one.name} was not yet opened with its password: production-backup init"
             )
@@ -310,7 +316,8 @@ def excluded(settings: Settings, paths: Iterable[str]) -> list[str]:
 
     A pattern that is no whole path counts below each path, and not for the dumps in the stage.
     """
-    own = (settings.listings, settings.opened, settings.drills, settings.restored, settings.lock, settings.state)
+    own = [settings.listings, settings.opened, settings.drills, settings.restored, settings.scratch]
+    own += [settings.lock, settings.state]
     local = [one.location for one in settings.repositories if one.location.startswith("/")]
     if refused := [one for one in settings.exclude if one.startswith("!")]:
         raise Failure(
@@ -441,16 +448,17 @@ def prune(settings: Settings, say: Say = quiet) -> Outcome:
             why = "nothing may be removed from here" if restic.repository.append_only else "it has no retention"
             say(f"Repository {restic.repository.name}: left alone, {why}")
             return {"skipped": True}
-        newest = restic.snapshots(settings.host)
+        host = _whose(restic.repository, settings)
+        newest = restic.snapshots(host)
         if newest and newest[-1].time > time.time() + FUTURE_SECONDS:
             raise Failure(
                 f"Repository {restic.repository.name}: snapshot {newest[-1].id[:8]} is of the future, and retention "
                 f"counts from the newest one; forget it, or set the clock right: production-backup restic "
                 f"{restic.repository.name} -- forget {newest[-1].id[:8]}"
             )
-        args = ["forget", "--json", "--prune", f"--host={settings.host}", f"--tag={TAG}", "--group-by=host", *keep]
-        restic.call(args)
-        left = restic.snapshots(settings.host)
+        of = [f"--host={host}"] if host else []
+        restic.call(["forget", "--json", "--prune", *of, f"--tag={TAG}", "--group-by=host", *keep])
+        left = restic.snapshots(host)
         return {
             "prune_success": time.time(),
             "snapshots": len(left),
@@ -458,6 +466,11 @@ def prune(settings: Settings, say: Say = quiet) -> Outcome:
         }
 
     return _each(settings, "prune", one, say)
+
+
+def _whose(repository: Repository, settings: Settings) -> str | None:
+    """Whose snapshots are looked at: this host's, or those of all hosts where it makes none itself."""
+    return settings.host if "backup" in repository.purposes else None
 
 
 def _keep(retention: Mapping[str, int | str]) -> list[str]:
@@ -476,7 +489,7 @@ def check(settings: Settings, say: Say = quiet) -> Outcome:
         parts = max(1, restic.repository.check_parts)
         part = known.get(restic.repository.name, {}).get("check_part", 0) % parts + 1
         restic.call(["check", f"--read-data-subset={part}/{parts}"])
-        found = restic.snapshots(settings.host)
+        found = restic.snapshots(_whose(restic.repository, settings))
         return {
             "check_success": time.time(),
             "check_part": part,

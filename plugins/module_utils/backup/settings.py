@@ -20,6 +20,8 @@ from .programs import Failure
 FOLDER = Path("/etc/production-backup")
 DATA = Path("/var/lib/production-backup")
 CACHE = Path("/var/cache/production-backup")
+# Not below DATA, which only root may pass: servers for a restore run as users of their own.
+SCRATCH = Path("/var/lib/production-backup-scratch")
 
 
 @dataclass(frozen=True)
@@ -109,6 +111,7 @@ class Settings:
     folder: Path = FOLDER
     data: Path = DATA
     cache: Path = CACHE
+    scratch: Path = SCRATCH
 
     @classmethod
     def load(cls, folder: Path = FOLDER, data: Path = DATA, cache: Path = CACHE) -> Settings:

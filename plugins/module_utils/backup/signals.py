@@ -133,7 +133,8 @@ def metrics(settings: Settings, found: Mapping[str, Any]) -> str:
     lines = []
     for purpose, rows in METRICS.items():
         of = found["drills" if purpose == "drill" else "repositories"]
-        names = [one.name for one in settings.for_purpose(purpose)]
+        # Drills are of what is elsewhere.
+        names = [one.name for one in settings.for_purpose(purpose) if one.offsite or purpose != "drill"]
         for metric, what, key, default in rows:
             values = [(name, of.get(name, {}).get(key, default)) for name in names]
             lines += _metric(metric, what, [(name, value) for name, value in values if value is not None])
