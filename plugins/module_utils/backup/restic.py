@@ -13,6 +13,7 @@ import datetime
 import enum
 import functools
 import json
+import os
 import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -135,10 +136,15 @@ def words_of(done: Done) -> str:
         elif found.get("message_type") == "exit_error":
             said.append(" ".join(str(found.get("message", "")).split()))
         elif found.get("message_type") == "error":
-            error = found.get("error")
-            text = error.get("message", error) if isinstance(error, dict) else error
-            said.append(f"{found.get('item', '')}: {text}".removeprefix(": "))
+            said.append(f"{found.get('item', '')}: {_reason(found.get('error'))}".removeprefix(": "))
     return "; ".join(dict.fromkeys(one for one in said if one))
+
+
+def _reason(error: Any) -> str:
+    """Why a source could not be read: a message, and in 0.14 whatever Go's error consists of."""
+    if isinstance(error, dict) and isinstance(error.get("Err"), int):
+        return f"{error.get('Op', 'read')}: {os.strerror(error['Err'])}"
+    return str(error.get("message") or "it could not be read" if isinstance(error, dict) else error)
 
 
 def snapshots_in(text: str) -> list[Snapshot]:
