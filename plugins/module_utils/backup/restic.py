@@ -275,7 +275,9 @@ class Restic:
 
     def id(self, seconds: float = SHORT) -> str:
         """Which repository it is; raises Refused where there is none, or the password is not its."""
-        return str(json.loads(self.call(["cat", "config"], seconds).out)["id"])
+        said = self.call(["cat", "config"], seconds).out
+        # Some restics say on the way which cache they made.
+        return str(json.loads(said[max(said.find("{"), 0) :])["id"])
 
     def snapshots(self, host: str | None = None, tags: Iterable[str] = (TAG,)) -> list[Snapshot]:
         """Snapshots of the role, the oldest first; of all hosts where none is named. Raises Refused."""
