@@ -458,6 +458,26 @@ def test_what_a_killed_run_left_is_forgotten(host: Host, settings: Settings) -> 
     assert runs.run(settings).problems == []
 
 
+def test_a_run_is_unproven_until_restic_was_seen_to_end(
+    host: Host, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backup = runs.Restic.backup
+
+    def ended_after(*args: Any) -> None:
+        backup(*args)
+        raise SystemExit
+
+    with monkeypatch.context() as patch:
+        patch.setattr(runs.Restic, "backup", ended_after)
+        with pytest.raises(SystemExit):
+            runs.run(settings)
+    [unseen] = host.snapshots()
+    assert of(settings)["unproven"] == [unseen["tags"][1][4:]]
+    assert not settings.stage.exists()
+    runs.run(settings)
+    assert [one["id"] == unseen["id"] for one in host.snapshots()] == [False]
+
+
 def test_nothing_is_forgotten_where_nothing_may_be_removed(host: Host, settings: Settings) -> None:
     host.config["repositories"][0]["append_only"] = True
     runs.run(settings)
