@@ -1,0 +1,440 @@
+"""Backups in a folder, by SFTP, on S3 and on a REST server: what comes back is what was there, of each moment."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from plays import SECRET, Played, Result, all_hosts, play
+from testinfra.host import Host
+
+FOLDER = Path(__file__).parents[1]
+SETTINGS = yaml.safe_load((FOLDER / "vars.yml").read_text("utf-8"))
+KNOWN = yaml.safe_load((FOLDER.parent / "shared" / "vars" / "scenario.yml").read_text("utf-8"))
+REPOSITORIES = [one["name"] for one in SETTINGS["backup_repositories"]]
+TREE = """
+import hashlib, json, os, stat
+found = {}
+for here, folders, files in os.walk(b"%s"):
+    for name in [b"."] + folders + files:
+        path = os.path.normpath(os.path.join(here, name))
+        one = os.lstat(path)
+        kind = stat.S_IFMT(one.st_mode)
+        held = os.readlink(path) if kind == stat.S_IFLNK else b""
+        if kind == stat.S_IFREG:
+            held = hashlib.sha256(open(path, "rb").read()).digest()
+        found[path[%d:].hex()] = [one.st_mode, one.st_uid, one.st_gid, held.hex(), kind != stat.S_IFDIR and one.st_size,
+                                  one.st_mtime_ns]
+print(json.dumps(found))
+"""
+DUMP = "mariadb-dump --skip-dump-date --skip-comments --single-transaction --routines --triggers --events --hex-blob"
+SEED = """
+CREATE TABLE shop.products (id INT AUTO_INCREMENT PRIMARY KEY, name VARCHAR(99), price DECIMAL(10,2) DEFAULT 1.5,
+    picture BLOB, made TIMESTAMP(6) DEFAULT '2026-01-02 03:04:05.678901', spec JSON,
+    total DECIMAL(12,2) AS (price * 2));
+INSERT INTO shop.products (name, picture, spec) VALUES ('Käse & "so"', X'00FF0A27', '{"a": [1]}'),
+    ('tea ☕', NULL, NULL), ('two\\nlines; --', '', '[]');
+CREATE TABLE shop.log (said VARCHAR(99));
+CREATE PROCEDURE shop.count_them() SELECT COUNT(*) FROM shop.products;
+CREATE TRIGGER shop.logged AFTER INSERT ON shop.products FOR EACH ROW INSERT INTO shop.log VALUES (NEW.name);
+CREATE EVENT shop.nightly ON SCHEDULE EVERY 1 DAY DO DELETE FROM shop.log;
+CREATE VIEW shop.cheap AS SELECT * FROM shop.products WHERE price < 2;
+CREATE TABLE other_shop.nothing (id INT);
+"""
+CHANGES = """
+INSERT INTO shop.products (name, price) VALUES ('new', 9.99); UPDATE shop.products SET name = 'sold' WHERE id = 2;
+DELETE FROM shop.products WHERE id = 3; CREATE TABLE other_shop.more (id INT); INSERT INTO other_shop.more VALUES (7);
+DROP TABLE other_shop.nothing
+"""
+FILES = """
+cd /srv/files && printf 'second\\n' >one.txt && rm 'a folder/deep/file' && mkdir new && printf 'new\\n' >new/file &&
+printf 'x' | dd of=big.bin bs=1 seek=1500000 conv=notrunc status=none && rm dangling && ln -s two link2 &&
+chmod 0600 empty
+"""
+
+
+@pytest.fixture(scope="module", params=["backup12", "backup13"])
+def data(request: pytest.FixtureRequest) -> Host:
+    """A host with data."""
+    return all_hosts()[request.param]
+
+
+def sql(host: Host, text: str) -> str:
+    return str(host.check_output(f"mariadb -N -e {shlex.quote(text)}")).strip()
+
+
+def tree(host: Host, root: str, cut: int = 0) -> Mapping[str, Any]:
+    """All below a folder: kinds, modes, owners, contents and times by their paths, without so many characters."""
+    found: Mapping[str, Any] = json.loads(host.check_output("python3 -c %s", TREE % (root, cut)))
+    return found
+
+
+def content(host: Host) -> dict[str, Any]:
+    """What there is to back up: files byte for byte, tables row for row, and keys."""
+    rows = {name: host.check_output(f"{DUMP} {name}") for name in ("shop", "other_shop")}
+    keys = host.check_output("redis-admin jobs lrange jobs 0 -1")
+    return {"files": tree(host, "/srv/files"), "rows": rows, "keys": keys}
+
+
+def run(host: Host) -> None:
+    """A backup as the schedule makes one."""
+    done = host.run("systemctl start production-backup@run.service")
+    assert done.rc == 0, host.check_output("journalctl --no-pager -n 60 -u production-backup@run.service")
+
+
+def snapshots(host: Host) -> dict[str, list[str]]:
+    """The snapshots in each repository, the oldest first."""
+    told = json.loads(host.check_output("production-backup snapshots --json"))
+    assert told["ok"]
+    return {name: [one["id"] for one in found] for name, found in told["repositories"].items()}
+
+
+def restored(host: Host, repository: str, snapshot: str) -> str:
+    """A folder with everything of a snapshot."""
+    folder = f"/srv/back/{repository}-{snapshot[:8]}"
+    host.check_output(
+        f"production-backup restore --from {repository} --snapshot {snapshot} --what everything --to {folder}"
+    )
+    return folder
+
+
+def rows_of(host: Host, dump: str) -> str:
+    """A dump loaded into a database of its own, and dumped again."""
+    sql(host, "DROP DATABASE IF EXISTS again; CREATE DATABASE again")
+    host.check_output(f"sed -e 's/`shop`/`again`/g; s/`other_shop`/`again`/g' {dump} | mariadb again")
+    found = host.check_output(f"{DUMP} again")
+    sql(host, "DROP DATABASE again")
+    return str(found)
+
+
+@pytest.fixture(scope="module")
+def moments(data: Host) -> Sequence[tuple[dict[str, Any], dict[str, str]]]:
+    """What there was at two moments, and the snapshots of each."""
+    sql(data, SEED)
+    for job in ("first", "second; 'quoted'"):
+        data.check_output(f"redis-admin jobs rpush jobs {shlex.quote(job)}")
+    data.check_output("rm -rf /srv/back")
+    found = []
+    for change in (False, True):
+        if change:
+            sql(data, CHANGES)
+            data.check_output(FILES)
+            data.check_output("redis-admin jobs lpop jobs")
+            data.check_output("redis-admin jobs rpush jobs third")
+        before = content(data)
+        run(data)
+        found.append((before, {name: ids[-1] for name, ids in snapshots(data).items()}))
+    assert found[0][0] != found[1][0]
+    return found
+
+
+@pytest.mark.parametrize("moment", [0, 1])
+@pytest.mark.parametrize("repository", REPOSITORIES)
+def test_what_comes_back_is_what_was_there(
+    data: Host, moments: Sequence[tuple[dict[str, Any], dict[str, str]]], repository: str, moment: int
+) -> None:
+    wanted, ids = moments[moment]
+    folder = restored(data, repository, ids[repository])
+    assert tree(data, f"{folder}/srv/files", len(folder)) == wanted["files"]
+    stage = f"{folder}/var/lib/production-backup/stage"
+    for name in ("shop", "other_shop"):
+        assert rows_of(data, f"{stage}/mariadb/{name}.sql") == wanted["rows"][name]
+    data.check_output(f"redis-check-rdb {stage}/redis/jobs.rdb")
+    for job in wanted["keys"].split("\n"):
+        assert data.run("grep --text --quiet --fixed-strings %s %s", job, f"{stage}/redis/jobs.rdb").rc == 0
+    data.check_output(f"rm -rf {folder}")
+
+
+def test_a_cache_that_keeps_nothing_is_not_backed_up(
+    data: Host, moments: Sequence[tuple[dict[str, Any], dict[str, str]]]
+) -> None:
+    sources = json.loads(data.check_output("cat /etc/production-backup/config.json"))["sources"]
+    assert [one["instance"] for one in sources if one["kind"] == "redis"] == ["jobs"]
+    assert not data.file("/var/lib/redis/cache/dump.rdb").exists
+
+
+def test_the_second_backup_brings_only_what_changed(
+    data: Host, moments: Sequence[tuple[dict[str, Any], dict[str, str]]]
+) -> None:
+    state = json.loads(data.check_output("cat /var/lib/production-backup/state.json"))["repositories"]
+    assert {name: one["exit_code"] for name, one in state.items()} == dict.fromkeys(REPOSITORIES, 0)
+    assert all(one["bytes_added"] < 4_000_000 for one in state.values()), state
+    assert all(one["snapshots"] == len(snapshots(data)[name]) for name, one in state.items())
+
+
+def test_figures_for_node_exporter(data: Host, moments: Sequence[tuple[dict[str, Any], dict[str, str]]]) -> None:
+    file = data.file("/var/lib/prometheus/node-exporter/production_backup.prom")
+    assert file.mode == 0o644
+    for name in REPOSITORIES:
+        for figure in ("last_exit_code", "last_success_timestamp_seconds", "snapshots", "rpo_target_seconds"):
+            assert f'production_backup_{figure}{{repository="{name}"}} ' in file.content_string
+    assert 'production_backup_rpo_target_seconds{repository="s3"} 93600\n' in file.content_string
+
+
+# --- what is kept, checked and tried for real ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("verb", ["prune", "check"])
+def test_other_verbs_of_the_schedule(
+    data: Host, moments: Sequence[tuple[dict[str, Any], dict[str, str]]], verb: str
+) -> None:
+    before = snapshots(data)
+    done = data.run(f"systemctl start production-backup@{verb}.service")
+    assert done.rc == 0, data.check_output(f"journalctl --no-pager -n 60 -u production-backup@{verb}.service")
+    after = snapshots(data)
+    # Of one day the newest is kept, and all of them where nothing may be taken away.
+    kept = {name: ids if verb == "check" or name == "rest" else ids[-1:] for name, ids in before.items()}
+    assert after == kept
+
+
+def test_a_drill_restores_the_newest_snapshot_that_is_elsewhere(
+    data: Host, moments: Sequence[tuple[dict[str, Any], dict[str, str]]]
+) -> None:
+    done = data.run("systemctl start production-backup@drill.service")
+    assert done.rc == 0, data.check_output("journalctl --no-pager -n 60 -u production-backup@drill.service")
+    state = json.loads(data.check_output("cat /var/lib/production-backup/state.json"))["drills"]
+    assert set(state) <= {"sftp", "s3", "rest"}
+    assert all(one["success"] and one["rto_seconds"] > 0 and one["rpo_seconds"] > 0 for one in state.values()), state
+
+
+def test_who_may_only_add_takes_nothing_away(
+    data: Host, moments: Sequence[tuple[dict[str, Any], dict[str, str]]]
+) -> None:
+    before = snapshots(data)["rest"]
+    refused = data.run(f"timeout 60 production-backup restic rest -- forget {before[0]}")
+    assert refused.rc != 0
+    assert snapshots(data)["rest"] == before
+
+
+# --- secrets ---------------------------------------------------------------------------------------------------------
+
+WATCH = """
+import os, re, subprocess, sys
+shown = set()
+run = subprocess.Popen(["systemctl", "start", "production-backup@run.service"])
+while run.poll() is None:
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            words = open(f"/proc/{pid}/cmdline", "rb").read().replace(b"\\0", b" ").decode("utf-8", "replace")
+        except OSError:
+            continue
+        if "can" "ary" in words or "PRIVATE " "KEY" in words:
+            shown.add(words)
+        elif "restic" in words:
+            shown.add("restic was seen")
+print(sorted(shown), run.returncode)
+"""
+
+
+def test_no_secret_is_in_the_list_of_processes(data: Host) -> None:
+    assert data.check_output("python3 -c %s", WATCH) == "['restic was seen'] 0"
+
+
+def test_no_secret_is_lying_about(data: Host) -> None:
+    folder = data.file("/etc/production-backup")
+    assert (folder.mode, folder.user, folder.group) == (0o700, "root", "root")
+    for path in data.check_output("find /etc/production-backup -type f").split():
+        if SECRET.search(data.file(path).content_string):
+            assert data.file(path).mode == 0o600, path
+    places = "/etc /var/lib /var/log /var/cache /usr/local /run/systemd /run/production* /tmp /var/tmp /root"
+    left = data.run(
+        f"find {places} -xdev -type f -perm /044 -exec grep -l -a -e canary -e 'OPENSSH PRIVATE' {{}} + 2>&1"
+    )
+    readable = [path for path in left.stdout.split("\n") if path and "/etc/production-backup" not in path]
+    # Ansible's own host keys are none of ours.
+    assert readable == []
+    journal = data.check_output("journalctl --no-pager --output=cat")
+    assert "production-backup" in journal
+    assert not [line for line in journal.splitlines() if SECRET.search(line)]
+
+
+# --- when ------------------------------------------------------------------------------------------------------------
+
+
+def role(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """A task that applies the role, with the sources that it has already."""
+    return {
+        "ansible.builtin.include_role": {"name": "fushuma.production.backup"},
+        "vars": {**KNOWN, "backup_sources": SOURCES, **settings},
+    }
+
+
+# As the other roles of the host say it.
+SOURCES = [
+    {
+        "kind": "redis",
+        "instance": "jobs",
+        "folder": "/var/lib/redis/jobs",
+        "rdb": "/var/lib/redis/jobs/dump.rdb",
+        "unit": "redis-server@jobs.service",
+        "cli": ["/usr/local/sbin/redis-admin", "jobs"],
+    },
+    {"kind": "mariadb", "databases": ["shop", "other_shop"]},
+]
+
+
+def changed(name: str = "", **more: Any) -> dict[str, Any]:
+    """The settings, with others for a repository or beside it."""
+    found = deepcopy({key: value for key, value in SETTINGS.items() if key.startswith("backup_")})
+    if name:
+        for one in found["backup_repositories"]:
+            one.update(more if one["name"] == name else {})
+        return found
+    return {**found, **more}
+
+
+def of_role(results: Sequence[Result]) -> list[Result]:
+    """What the transactions of the role ended with."""
+    return [one for one in results if "paths" in one or (one["failed"] and "backup:" in str(one.get("msg")))]
+
+
+def applied(*settings: Mapping[str, Any], limit: str = "data") -> Played:
+    """The role with one setting after the other, on both hosts with data or on one."""
+    return play(*map(role, settings), arguments=("--diff", "--limit", limit, f"--inventory={FOLDER / 'inventory'}"))
+
+
+def well(played: Played) -> Played:
+    """What was played, where nothing of it has failed."""
+    assert not [one for results in played.results.values() for one in results if one["failed"]], played.output
+    return played
+
+
+def ended(host: Host, unit: str) -> None:
+    """Wait until a unit that ends by itself has done so."""
+    asked = f"systemctl show --value --property ActiveState {unit} | grep --quiet --line-regexp 'inactive\\|failed'"
+    wait = f"until {asked}; do sleep 0.2; done"
+    host.check_output("timeout 90 sh -c %s", wait)
+
+
+def test_cron_starts_a_backup(data: Host) -> None:
+    """Every minute for once: cron reads what is in its folder, and starts the timer that starts the unit."""
+    before = len(snapshots(data)["local"])
+    often = changed(backup_schedule={"run": "* * * * *", "random_delay": "1s"})
+    well(applied(often, limit=data.backend.host))
+    asked = "production-backup snapshots --from local --json | grep --count run="
+    data.check_output("timeout 150 sh -c %s", f"until [ $({asked}) -gt {before} ]; do sleep 0.5; done")
+    well(applied(changed(), limit=data.backend.host))
+    data.check_output("systemctl stop production-backup-delayed@run.timer")
+    ended(data, "production-backup@run.service")
+
+
+@pytest.mark.parametrize("by", ["cron", "timer"])
+def test_one_starts_it_and_not_both(data: Host, by: str) -> None:
+    done = well(applied(*[changed(backup_schedule={"by": by})] * 2, limit=data.backend.host))
+    assert not of_role(done.results[data.backend.host])[1]["changed"]
+    assert data.file("/etc/cron.d/production-backup").exists == (by == "cron")
+    for verb in ("run", "prune", "check", "drill"):
+        timer = data.service(f"production-backup-{verb}.timer")
+        assert (timer.is_enabled, timer.is_running) == (by == "timer", by == "timer")
+    if by == "timer":
+        well(applied(changed(), limit=data.backend.host))
+
+
+# --- what opens a repository -----------------------------------------------------------------------------------------
+
+
+def test_a_run_that_changes_nothing_asks_nobody(data: Host) -> None:
+    """Not even a repository that cannot be reached keeps it from ending well."""
+    data.check_output("cp /etc/hosts /root/hosts && sed 's/.*backup-store.*//' /root/hosts >/etc/hosts")
+    data.check_output("echo 192.0.2.1 backup-store >>/etc/hosts")
+    try:
+        done = well(applied(changed(), limit=data.backend.host))
+    finally:
+        data.check_output("cat /root/hosts >/etc/hosts")
+    assert not of_role(done.results[data.backend.host])[0]["changed"]
+
+
+def test_another_password_is_brought_in(data: Host) -> None:
+    before = snapshots(data)
+    for name in ("local", "sftp", "s3"):
+        well(applied(changed(name, password=f"canary-other-{name}-77d1c0b2"), limit=data.backend.host))
+        assert snapshots(data)[name] == before[name]
+        former = next(one["password"] for one in SETTINGS["backup_repositories"] if one["name"] == name)
+        data.check_output("umask 077; printf %s >/run/former", former)
+        opened = data.run(f"production-backup restic {name} -- --password-file=/run/former cat config")
+        assert "wrong password" in opened.stderr, "the former password still opens it"
+    well(applied(changed(), limit=data.backend.host))
+    data.check_output("rm /run/former")
+    assert snapshots(data) == before
+
+
+WRONG: Mapping[str, tuple[Callable[[], dict[str, Any]], str]] = {
+    "nobody listens": (lambda: changed("s3", url="https://backup-store:9001"), "Repository s3"),
+    "another secret": (lambda: changed("s3", secret_key="canary-wrong-keys-77d1"), "Repository s3"),
+    "another authority": (lambda: changed("rest", ca=""), "Repository rest"),
+    "no such user": (lambda: changed("rest", user_password="canary-wrong-user-1"), "Repository rest"),
+    "a key of another host": (
+        lambda: changed("sftp", host_keys=["{{ lookup('ansible.builtin.file', scratch ~ '/id.pub') }}"]),
+        "Repository sftp",
+    ),
+}
+
+
+@cache
+def refused(name: str) -> Played:
+    """A change with which a repository does not open, and what is wanted again."""
+    return applied(WRONG[name][0](), changed())
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_what_does_not_open_is_put_back(data: Host, name: str) -> None:
+    wrong, again = of_role(refused(name).results[data.backend.host])
+    assert wrong["failed"]
+    assert WRONG[name][1] in wrong["msg"]
+    assert "The former configuration is back and in force" in wrong["msg"]
+    assert not again["changed"], "all is as it was"
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        (changed("s3", url="http://backup-store:9000"), "everybody on the way could read what it is told"),
+        (changed("sftp", host_keys=[]), "a repository of the kind sftp cannot be reached without it"),
+        (changed(backup_schedule={"run": "17 2 * * 1"}), "backups are up to 7d and 15m of random_delay apart"),
+        (changed(backup_paths=["/proc"]), "the kernel and running programs make what is there"),
+    ],
+)
+def test_what_cannot_work_is_refused_before_a_host_is_touched(more: Mapping[str, Any], words: str) -> None:
+    done = applied(more)
+    assert not of_role(next(iter(done.results.values())))
+    assert words in " ".join(done.output.split())
+
+
+# --- what fails is told ----------------------------------------------------------------------------------------------
+
+
+def test_a_dump_that_fails_fails_the_backup(data: Host) -> None:
+    before = snapshots(data)
+    data.check_output("systemctl stop mariadb.service")
+    try:
+        assert data.run("systemctl start production-backup@run.service").rc != 0
+    finally:
+        data.check_output("systemctl start mariadb.service")
+    assert snapshots(data) == before, "no half snapshot is kept"
+    figures = data.file("/var/lib/prometheus/node-exporter/production_backup.prom").content_string
+    assert 'production_backup_last_exit_code{repository="local"} 1\n' in figures
+    ended(data, "production-backup-failed@run.service")
+    told = json.loads(data.check_output("cat /var/lib/production-backup/state.json"))["verbs"]["run"]["problems"]
+    assert "MariaDB" in " ".join(told) or "mariadb" in " ".join(told)
+    run(data)
+    figures = data.file("/var/lib/prometheus/node-exporter/production_backup.prom").content_string
+    assert 'production_backup_last_exit_code{repository="local"} 0\n' in figures
+
+
+def test_a_repository_that_is_gone_keeps_no_other_from_its_backup(data: Host) -> None:
+    before = snapshots(data)
+    data.check_output("mv /srv/backups /srv/gone")
+    try:
+        assert data.run("systemctl start production-backup@run.service").rc != 0
+    finally:
+        data.check_output("rm -rf /srv/backups && mv /srv/gone /srv/backups")
+    after = snapshots(data)
+    assert after["local"] == before["local"]
+    assert all(len(after[name]) == len(before[name]) + 1 for name in ("sftp", "s3", "rest"))
