@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.fushuma.production.plugins.module_utils.backup import cli, runs, signals
+from ansible_collections.fushuma.production.plugins.module_utils.backup import cli, drill, restore, runs, signals
 from ansible_collections.fushuma.production.plugins.module_utils.backup.programs import Failure
 from ansible_collections.fushuma.production.plugins.module_utils.backup.settings import Settings
 
@@ -172,6 +172,32 @@ def test_restic_by_hand(settings: Settings, host: Host, monkeypatch: pytest.Monk
         assert (program, args) == (str(host.bin / "restic"), [str(host.bin / "restic"), "ls", "latest"])
         assert environment["RESTIC_REPOSITORY"] == str(host.root / "near")
     assert cli.main(["restic", "tape", "--", "ls"], settings) == 1
+
+
+def test_restore_has_its_own_words(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    called: list[object] = []
+    monkeypatch.setattr(restore, "main", lambda argv, given: called.append((argv, given)) or 7)
+    assert cli.main(["restore", "--what", "everything"], settings) == 7
+    assert called == [(["--what", "everything"], settings)]
+
+
+@pytest.mark.parametrize("problems", [[], ["it took too long"]])
+def test_a_drill_is_recorded_and_told_of(
+    settings: Settings,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    problems: list[str],
+) -> None:
+    def main(argv: list[str], given: Settings, found: list[str]) -> int:
+        assert (argv, given) == (["--json"], settings)
+        found += problems
+        return len(problems)
+
+    monkeypatch.setattr(drill, "main", main)
+    monkeypatch.setattr(signals, "tell", lambda *_: ["untold"])
+    assert cli.main(["drill", "--json"], settings) == len(problems)
+    assert verb(settings, "drill")["problems"] == problems
+    assert capsys.readouterr().err == ("" if problems else "untold\n")
 
 
 # --- failed -----------------------------------------------------------------------------------------------------------
