@@ -13,6 +13,7 @@ import datetime
 import enum
 import functools
 import json
+import os
 import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -135,10 +136,15 @@ def words_of(done: Done) -> str:
         elif found.get("message_type") == "exit_error":
             said.append(" ".join(str(found.get("message", "")).split()))
         elif found.get("message_type") == "error":
-            error = found.get("error")
-            text = error.get("message", error) if isinstance(error, dict) else error
-            said.append(f"{found.get('item', '')}: {text}".removeprefix(": "))
+            said.append(f"{found.get('item', '')}: {_reason(found.get('error'))}".removeprefix(": "))
     return "; ".join(dict.fromkeys(one for one in said if one))
+
+
+def _reason(error: Any) -> str:
+    """Why a source could not be read: a message, and in 0.14 whatever Go's error consists of."""
+    if isinstance(error, dict) and isinstance(error.get("Err"), int):
+        return f"{error.get('Op', 'read')}: {os.strerror(error['Err'])}"
+    return str(error.get("message") or "it could not be read" if isinstance(error, dict) else error)
 
 
 def snapshots_in(text: str) -> list[Snapshot]:
@@ -269,7 +275,9 @@ class Restic:
 
     def id(self, seconds: float = SHORT) -> str:
         """Which repository it is; raises Refused where there is none, or the password is not its."""
-        return str(json.loads(self.call(["cat", "config"], seconds).out)["id"])
+        said = self.call(["cat", "config"], seconds).out
+        # Some restics say on the way which cache they made.
+        return str(json.loads(said[max(said.find("{"), 0) :])["id"])
 
     def snapshots(self, host: str | None = None, tags: Iterable[str] = (TAG,)) -> list[Snapshot]:
         """Snapshots of the role, the oldest first; of all hosts where none is named. Raises Refused."""

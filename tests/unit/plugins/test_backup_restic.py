@@ -103,6 +103,11 @@ def test_an_unknown_end_is_a_failure(code: int, said: str) -> None:
             "/x: denied",
         ),
         (Done(3, "", '{"message_type":"error","error":"denied"}'), "denied"),
+        (Done(3, "", '{"message_type":"error","error":{},"item":"/x"}'), "/x: it could not be read"),
+        (
+            Done(3, "", '{"message_type":"error","error":{"Op":"open","Path":"/x","Err":13},"item":"/x"}'),
+            "/x: open: Permission denied",
+        ),
         (Done(3, "", '{"message_type":"error"}\n{"message_type":"status"}\n{bad'), "None; {bad"),
         (Done(1, "", "same\nsame"), "same"),
     ],
