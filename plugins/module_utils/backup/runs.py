@@ -205,10 +205,11 @@ def run(settings: Settings, say: Say = quiet) -> Outcome:
             _run(settings, name, started, outcome, say)
         except (Failure, OSError) as error:
             outcome.problems.insert(0, str(error))
-            missed = [one.name for one in repositories if one.name not in outcome.values["repositories"]]
-            signals.record_all(settings, "repositories", {one: {"exit_code": 1} for one in missed})
         finally:
+            # First of all: where the disk is full, it is full of this.
             shutil.rmtree(settings.stage, ignore_errors=True)
+        missed = [one.name for one in repositories if one.name not in outcome.values["repositories"]]
+        signals.record_all(settings, "repositories", {one: {"exit_code": 1} for one in missed})
     outcome.values["seconds"] = round(time.time() - started, 3)
     return outcome
 

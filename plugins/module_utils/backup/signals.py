@@ -92,7 +92,7 @@ def record_all(settings: Settings, part: str, values: Mapping[str, Mapping[str, 
             write(settings.state, json.dumps(found, indent=1, sort_keys=True) + "\n", 0o600)
             write_metrics(settings, found)
     except OSError as error:
-        raise Failure(f"{error.filename} cannot be written: {error.strerror}") from None
+        raise Failure(f"{error.filename or settings.state} cannot be written: {error.strerror}") from None
 
 
 @contextlib.contextmanager

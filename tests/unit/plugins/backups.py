@@ -137,6 +137,7 @@ exit 0
 REDIS_CLI = """\
 #!/bin/sh
 cd "$(dirname "$0")" || exit 1
+echo "$1" >> redis-log
 case "$*" in
   "INFO persistence")
     [ -e redis-down ] && {{ echo "Could not connect" >&2; exit 1; }}

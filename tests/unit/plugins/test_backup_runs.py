@@ -341,6 +341,22 @@ def test_the_disk_is_full(host: Host, settings: Settings, monkeypatch: pytest.Mo
     assert "No space left on device" in runs.run(settings).problems[0]
 
 
+def test_room_is_made_before_a_failure_is_noted(
+    host: Host, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a disk that the dumps have filled, nothing can be written as long as they are there."""
+    (host.bin / "dies").touch()
+    record = signals.record_all
+
+    def on_a_full_disk(*args: Any) -> None:
+        assert not settings.stage.exists()
+        record(*args)
+
+    monkeypatch.setattr(signals, "record_all", on_a_full_disk)
+    assert "could not be dumped" in runs.run(settings).problems[0]
+    assert of(settings)["exit_code"] == 1
+
+
 def test_all_databases(host: Host, settings: Settings) -> None:
     (host.bin / "sql" / "wine.sql").write_text("-- Dump completed\n")
     (host.bin / "sql" / "production_backup.sql").write_text("-- Dump completed\n")
@@ -456,6 +472,26 @@ def test_what_a_killed_run_left_is_forgotten(host: Host, settings: Settings) -> 
     assert of(settings)["unproven"] == []
     signals.record(settings, "repositories", "near", {"unproven": ["never there"]})
     assert runs.run(settings).problems == []
+
+
+def test_a_run_is_unproven_until_restic_was_seen_to_end(
+    host: Host, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backup = runs.Restic.backup
+
+    def ended_after(*args: Any) -> None:
+        backup(*args)
+        raise SystemExit
+
+    with monkeypatch.context() as patch:
+        patch.setattr(runs.Restic, "backup", ended_after)
+        with pytest.raises(SystemExit):
+            runs.run(settings)
+    [unseen] = host.snapshots()
+    assert of(settings)["unproven"] == [unseen["tags"][1][4:]]
+    assert not settings.stage.exists()
+    runs.run(settings)
+    assert [one["id"] == unseen["id"] for one in host.snapshots()] == [False]
 
 
 def test_nothing_is_forgotten_where_nothing_may_be_removed(host: Host, settings: Settings) -> None:
