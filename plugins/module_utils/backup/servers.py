@@ -182,8 +182,7 @@ def private_redis(folder: Path, rdb: Path, name: str = "redis") -> Iterator[Redi
     shutil.copyfile(rdb, folder / "dump.rdb")
     shutil.chown(folder / "dump.rdb", name, name)
     socket = folder / "redis.sock"
-    # Each argument as a line of its configuration has it; an empty value needs its quotes there.
-    options = {"port": "0", "unixsocket": str(socket), "dir": str(folder), "save": '""', "databases": "1024"}
+    options = {"port": "0", "unixsocket": str(socket), "dir": str(folder), "save": "", "databases": "1024"}
     argv = [f"/usr/bin/{name}-server", *(word for key, value in options.items() for word in (f"--{key}", value))]
     server = Redis((f"/usr/bin/{name}-cli", "-s", str(socket)))
     with _process(argv, name, folder, lambda: server.ask("ping") == "PONG", LOADING_PATIENCE):
