@@ -212,6 +212,7 @@ class Drill:
                 self.result.rpo_seconds = self.result.started - written
                 if written != marker:
                     self.result.problems.append(f"The marker says {written:.0f}, and the manifest {marker}")
+            servers.have_definers(server)
             self._ask(parts, server.ask)
 
     def _postgresql(self, parts: Sequence[Part], files: Path, folder: Path) -> None:

@@ -273,6 +273,7 @@ def test_a_drill_that_goes_well(world: World) -> None:
     assert done.versions == {"postgresql": "15.6", "restic": "0.14.0"}
     assert done.queries == [{"database": "shop", "query": "SELECT COUNT(*)", "at_least": 2, "answer": "2", "ok": True}]
     assert list(done.seconds) == ["fetch", "compare", "databases"]
+    assert [sql for _at, sql in world.mariadb.asked if "SELECT definer" in sql], "views need accounts"
     assert world.redis == [("cache", 7, "rdb", "redis"), ("queue", 7, "rdb", "valkey")]
     assert world.postgresql.roles.endswith("/postgresql/globals.sql")
     assert [one.name for one in world.settings.scratch.iterdir()] == [".lock"]

@@ -532,6 +532,28 @@ def test_prune(host: Host, settings: Settings) -> None:
     assert "prune_success" not in of(settings, "far")
 
 
+def test_who_prunes_for_others_takes_each_host_by_itself(host: Host, settings: Settings) -> None:
+    """A host that makes no snapshots in a repository looks at those of all hosts that do."""
+    runs.run(settings)
+    (one,) = host.snapshots()
+    (host.root / "near" / "snapshots").write_text(json.dumps([one, {**one, "hostname": "web2"}]))
+    host.config["repositories"][0] |= {"purposes": ["prune", "check"], "retention": {"within_daily": "30d"}}
+    host.config["repositories"] = host.config["repositories"][:1]
+    pruned = runs.prune(host.settings())
+    assert pruned.problems == []
+    (called,) = host.calls("forget")
+    assert called == [
+        "forget",
+        "--json",
+        "--prune",
+        "--tag=production-backup",
+        "--group-by=host",
+        "--keep-within-daily=30d",
+    ]
+    assert pruned.values["repositories"]["near"]["snapshots"] == 2
+    assert runs.check(host.settings()).values["repositories"]["near"]["snapshots"] == 2
+
+
 def test_prune_without_retention(host: Host, settings: Settings) -> None:
     lines: list[str] = []
     assert runs.prune(settings, lines.append).problems == []

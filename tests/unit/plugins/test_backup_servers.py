@@ -88,6 +88,15 @@ def test_a_dump_is_appended(fake: Programs, tmp_path: Path) -> None:
     assert options["seconds"] == 7
 
 
+def test_accounts_in_whose_name_views_work(fake: Programs) -> None:
+    fake.answer = lambda argv, options: Done(0, "app@10.%\nro'le@\nkeepers\n", "")
+    servers.have_definers(Mariadb())
+    assert [options["text"] for _argv, options in fake.calls[1:]] == [
+        "CREATE USER IF NOT EXISTS 'app'@'10.%' ACCOUNT LOCK; GRANT ALL ON *.* TO 'app'@'10.%'",
+        "CREATE USER IF NOT EXISTS 'ro''le'@'' ACCOUNT LOCK; GRANT ALL ON *.* TO 'ro''le'@''",
+    ]
+
+
 @pytest.mark.parametrize(
     "done", [Done(1, "", "Could not connect"), Done(0, "NOAUTH Authentication required.\n", ""), Done(0, "ERR x\n", "")]
 )
