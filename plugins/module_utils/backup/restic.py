@@ -68,7 +68,7 @@ WORDS = (
         Meaning.ABSENT,
         re.compile(
             r"unable to open config file: .*"
-            r"(?:no such file or directory|file does not exist|key does not exist|bucket does not exist|\b404\b)"
+            r"(?:no such file or directory|(?:file|key|bucket|<config/>) does not exist|\b404\b)"
         ),
     ),
 )

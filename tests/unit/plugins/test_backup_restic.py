@@ -63,6 +63,7 @@ def of(host: Host, attempts: int = 3, **changed: Any) -> Restic:
         (1, ABSENT.format("Lstat: file does not exist"), Meaning.ABSENT),
         (1, ABSENT.format("Stat: The specified key does not exist."), Meaning.ABSENT),
         (1, ABSENT.format("Stat: The specified bucket does not exist"), Meaning.ABSENT),
+        (1, ABSENT.format("<config/> does not exist"), Meaning.ABSENT),
         (1, ABSENT.format("unexpected HTTP response (404): 404 Not Found"), Meaning.ABSENT),
         (1, ABSENT.format("Stat: dial tcp 127.0.0.1:9: connect: connection refused"), Meaning.FAILED),
         (1, LOCKED, Meaning.LOCKED),
