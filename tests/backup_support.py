@@ -58,8 +58,8 @@ mariadb-dump --no-defaults --skip-dump-date --order-by-primary --routines --trig
 cd /srv/uploads
 find . -printf '%p %y %m %U %G %T@ %l\\n' | sort | sha256sum
 find . -type f -print0 | sort -z | xargs -0 sha256sum | sha256sum
-redis-server-admin jobs dbsize
-redis-server-admin jobs lrange waiting 0 -1 | sha256sum
+redis-admin jobs dbsize
+redis-admin jobs lrange waiting 0 -1 | sha256sum
 """
 # The program with another clock: so many seconds are added to it.
 CLOCK = """
@@ -139,7 +139,7 @@ class Kept:
         self.host.write("/root/shop.sql", SQL.format(rows=rows))
         self.host.sh("mariadb --no-defaults shop < /root/shop.sql")
         self.host.python(FILES.format(files=files))
-        self.host.sh("seq 500 | xargs redis-server-admin jobs rpush waiting")
+        self.host.sh("seq 500 | xargs redis-admin jobs rpush waiting")
 
     def roles(self) -> Played:
         path = self.folder / "roles.yml"
@@ -189,7 +189,7 @@ class Kept:
         """As somebody does by mistake."""
         self.host.sh("mariadb --no-defaults shop -e 'DELETE FROM products WHERE id % 3; DROP VIEW IF EXISTS named'")
         self.host.sh("cd /srv/uploads && rm -rf 3 && echo spoilt > '4/4 ä' && chmod 700 5")
-        self.host.sh("redis-server-admin jobs del waiting")
+        self.host.sh("redis-admin jobs del waiting")
 
     def whole(self) -> None:
         """Each snapshot that is left has all it has to have, and nothing is left over of any run."""
