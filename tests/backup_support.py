@@ -103,7 +103,10 @@ PLAY = [
             {"role": "fushuma.production.mariadb"},
             {
                 "role": "fushuma.production.backup",
-                "backup_sources": "{{ query('fushuma.production.exports', 'backup') }}",
+                # Without the folders of roles that are not run here.
+                "backup_sources": (
+                    "{{ query('fushuma.production.exports', 'backup') | rejectattr('kind', 'equalto', 'path') }}"
+                ),
             },
         ],
     }
