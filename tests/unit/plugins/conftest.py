@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+import signal
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,6 +49,15 @@ case $verb in
     for name; do rm -f "units/$name.enabled"; done ;;
 esac
 """
+
+
+@pytest.fixture(autouse=True)
+def process_as_it_was() -> Iterator[None]:
+    """A program's main() sets these for its whole process."""
+    mask, handler = os.umask(0o022), signal.getsignal(signal.SIGTERM)
+    yield
+    os.umask(mask)
+    signal.signal(signal.SIGTERM, handler)
 
 
 @dataclass

@@ -7,7 +7,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +16,6 @@ from ansible_collections.fushuma.production.plugins.module_utils.backup.programs
 from ansible_collections.fushuma.production.plugins.module_utils.backup.settings import Settings
 
 from .backups import Host, made
-
-
-@pytest.fixture(autouse=True)
-def as_it_was() -> Iterator[None]:
-    """The command sets these for its whole process."""
-    mask, handler = os.umask(0o022), signal.getsignal(signal.SIGTERM)
-    yield
-    os.umask(mask)
-    signal.signal(signal.SIGTERM, handler)
 
 
 @pytest.fixture
