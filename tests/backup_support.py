@@ -205,7 +205,7 @@ class Kept:
                     assert json.loads(found)["run"] in " ".join(one["tags"])
         left = self.host.sh(f"ls {DATA}/stage /var/lib/production-backup-scratch/*/ 2>/dev/null || true")
         assert left.strip() == "", left
-        assert self.host.sh("pgrep --full 'backup-scratch' || true").strip() == ""
+        assert self.host.sh("pgrep --full '[b]ackup-scratch' || true").strip() == ""
 
 
 @contextmanager

@@ -210,14 +210,16 @@ def test_a_repository_that_is_gone(hosts: list[Kept]) -> None:
 
 
 def test_locked_by_a_process_that_lives_and_by_one_that_died(hosts: list[Kept]) -> None:
+    # A backup that waits for what it is to read, as long as it lives.
     hold = (
-        f"systemd-run --unit=holder --setenv=HOME=/root {PROGRAM} restic there -- check --read-data;"
-        f"until ls {THERE}/locks/* >/dev/null 2>&1; do :; done; systemctl kill --signal=SIGSTOP holder"
+        f"systemd-run --quiet --unit=holder --setenv=HOME=/root sh -c "
+        f"'sleep 3600 | {PROGRAM} restic there -- backup --stdin --tag=held'"
     )
 
     def work(one: Kept) -> None:
         one.host.sh(f'sed -i \'s/"seconds": 600/"seconds": 20/\' {CONFIG}/config.json')
         one.host.sh(hold)
+        wait_for(lambda: one.host.sh(f"ls {THERE}/locks").strip(), "it is locked")
         there = one.ids("there")
         assert "Repository there: the repository is locked by another process" in one.refused("prune")
         assert one.host.sh(f"ls {THERE}/locks").strip(), "a living process keeps its lock"

@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -22,7 +23,7 @@ from urllib.parse import quote
 from . import dumps, files, inplace, loading, manifest, runs, servers
 from .loading import digest, enough, listed, private, scratch
 from .programs import Failure
-from .restic import TAG, Restic, Snapshot
+from .restic import TAG, Restic, Snapshot, pattern
 from .settings import Settings, Source
 
 # Snapshots of what an in-place restore overwrote. `run` and `prune` know nothing of them.
@@ -346,8 +347,28 @@ class Restore:
 
     def _safety(self, parts: Sequence[Part], folder: Path) -> str:
         """Keep what the parts overwrite in a snapshot like any other; returns its ID. Raises Failure."""
-        stage, seconds, began = private(folder / "stage"), self.live.seconds, time.time()
-        known: dict[str, Any] = {"run": folder.name, "host": self.settings.host, "started": began, "marker": None}
+        # Nobody else is at work there: the lock of all verbs is ours.
+        stage = self.settings.stage
+        shutil.rmtree(stage, ignore_errors=True)
+        try:
+            known, paths, exclude = self._staged(parts, private(stage), folder.name)
+            (stage / "manifest.json").write_text(json.dumps(known), "utf-8")
+            done = self.restic.backup([str(stage), *paths], (SAFETY, f"run={folder.name}"), exclude)
+        finally:
+            shutil.rmtree(stage, ignore_errors=True)
+        snapshot = choose(self.restic.snapshots(self.settings.host, (SAFETY,)), str(done["snapshot_id"]), time.time())
+        # It counts when it can be read again.
+        manifest_of(self.restic, snapshot, str(stage), folder / "safety")
+        if not self.restic.repository.append_only:
+            self.restic.call(
+                ["forget", f"--tag={SAFETY}", f"--host={self.settings.host}", f"--keep-within={SAFETY_KEPT}"]
+            )
+        return snapshot.id
+
+    def _staged(self, parts: Sequence[Part], stage: Path, name: str) -> tuple[dict[str, Any], list[str], list[str]]:
+        """What the parts overwrite: its manifest, the paths, and the patterns of what is left out. Raises Failure."""
+        seconds, began = self.live.seconds, time.time()
+        known: dict[str, Any] = {"run": name, "host": self.settings.host, "started": began, "marker": None}
         known |= {"versions": {"restic": self.restic.version()}, "databases": [], "redis": [], "paths": []}
         paths: list[str] = []
         there = self._databases(parts)
@@ -355,7 +376,8 @@ class Restore:
         for one in parts:
             if one.kind in ("mariadb", "postgresql") and (one.kind, one.name) in there:
                 dump = dumps.mariadb if one.kind == "mariadb" else dumps.postgresql
-                known["databases"] += [each.as_dict() for each in dump([one.name], stage, seconds)]
+                made = dump([one.name], stage, seconds)
+                known["databases"] += [each.as_dict() for each in made if each.name == one.name]
             elif one.kind == "redis":
                 try:
                     known["redis"].append(dict(dumps.redis(self._instance(one.name), stage, seconds)))
@@ -364,19 +386,13 @@ class Restore:
                     self.say(f"{one} cannot save what it has, so its files are kept: {error}")
                     paths.append(self._instance(one.name).folder)
             elif one.kind == "path" and (place := self._place(one)).exists():
-                name = f"listings/{len(paths)}.jsonl"
+                listing = f"listings/{len(paths)}.jsonl"
                 private(stage / "listings")
-                counts = manifest.listing(str(place), stage / name, exclude=exclude)
-                known["paths"].append({"path": str(place), "volume": one.volume, "listing": name, **vars(counts)})
+                counts = manifest.listing(str(place), stage / listing, exclude=[*exclude, pattern(str(stage))])
+                known["paths"].append({"path": str(place), "volume": one.volume, "listing": listing, **vars(counts)})
                 paths.append(str(place))
         known["finished"] = time.time()
-        (stage / "manifest.json").write_text(json.dumps(known), "utf-8")
-        done = self.restic.backup([str(stage), *paths], (SAFETY, f"run={folder.name}"), exclude)
-        if not self.restic.repository.append_only:
-            self.restic.call(
-                ["forget", f"--tag={SAFETY}", f"--host={self.settings.host}", f"--keep-within={SAFETY_KEPT}"]
-            )
-        return str(done["snapshot_id"])
+        return known, paths, exclude
 
     def _databases(self, parts: Sequence[Part]) -> set[tuple[str, str]]:
         """The databases that this host has, of the kinds that are asked for."""

@@ -224,7 +224,9 @@ class FakeRestic:
 
     def backup(self, paths: Iterable[str], tags: Iterable[str], exclude: Iterable[str] = ()) -> Mapping[str, Any]:
         id = f"5afe{len(self.store.snapshots):04}"
+        left_out = manifest.excludes(list(exclude))
         for path in paths:
+            assert not (left_out and left_out.match(f"{path}/")), f"{path} is left out"
             shutil.copytree(path, f"{self.store.tree(id)}{path}")
         self.store.snapshots.append(Snapshot(id, time.time(), self.settings.host, tuple(tags), tuple(paths)))
         return {"snapshot_id": id}
