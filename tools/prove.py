@@ -67,7 +67,7 @@ class Suite:
     judge: Callable[[Sequence[Run]], Verdict] = judge_commands
     programs: tuple[str, ...] = ()
     needs_hosts: bool = False
-    at_a_time: int = 1
+    at_a_time: int = AT_A_TIME
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ def text_of(path: Path) -> str:
 
 
 def static_suite(root: Path) -> list[Suite]:
-    """What judges the text of the collection. None of it, nor the unit tests, needs a host: two run side by side."""
+    """What judges the text of the collection."""
     roles = [
         f"fushuma.production.{path.parent.parent.name}" for path in sorted(root.glob("roles/*/meta/argument_specs.yml"))
     ]
@@ -104,7 +104,6 @@ def static_suite(root: Path) -> list[Suite]:
             "generated",
             ((PYTHON, "tools/generate.py", "--check"), *pages),
             lambda runs: judge_all(judge_commands(runs), judge_role_pages(runs, roles)),
-            at_a_time=AT_A_TIME,
         ),
         Suite(
             "lint",
@@ -115,9 +114,8 @@ def static_suite(root: Path) -> list[Suite]:
                 ("ansible-lint", "--offline"),
                 ("antsibull-changelog", "lint"),
             ),
-            at_a_time=AT_A_TIME,
         ),
-        Suite("types", (("mypy",),), at_a_time=AT_A_TIME),
+        Suite("types", (("mypy",),)),
     ]
 
 
@@ -132,7 +130,6 @@ def unit_suite() -> Suite:
             ("coverage", "json", "-q", "-o", str(covered)),
         ),
         lambda runs: judge_all(judge_pytest(runs, text_of(junit)), judge_coverage(text_of(covered))),
-        at_a_time=AT_A_TIME,
     )
 
 
@@ -155,25 +152,19 @@ def scenario_suite(root: Path, scenario: str) -> Suite:
         wanted=ROLE_STEPS if (root / "roles" / scenario).is_dir() else ("verify",),
     )
     command = ("molecule", "test", "-s", scenario)
-    return Suite(f"molecule/{scenario}", (command,), judge, needs_hosts=True, at_a_time=AT_A_TIME)
+    return Suite(f"molecule/{scenario}", (command,), judge, needs_hosts=True)
 
 
 def all_suites(root: Path) -> list[Suite]:
     """Everything `make test` runs, in order: what fails fast comes first, what needs hosts last."""
-    local: dict[str, Any] = {"at_a_time": AT_A_TIME}
-    sharing = {"needs_hosts": True, **local}
     return [
         *static_suite(root),
         unit_suite(),
-        *(
-            suite
-            for name, needed in LOCAL_FOLDERS.items()
-            for suite in pytest_suite(root, name, **local, programs=needed)
-        ),
-        Suite("sanity", ((PYTHON, "tools/sanity.py"),), **local),
-        *(suite for name in SHARING_FOLDERS for suite in pytest_suite(root, name, **sharing)),
+        *(suite for name, needed in LOCAL_FOLDERS.items() for suite in pytest_suite(root, name, programs=needed)),
+        Suite("sanity", ((PYTHON, "tools/sanity.py"),)),
+        *(suite for name in SHARING_FOLDERS for suite in pytest_suite(root, name, needs_hosts=True)),
         *(scenario_suite(root, path.parent.name) for path in sorted(root.glob("molecule/*/molecule.yml"))),
-        *(suite for name in LONELY_FOLDERS for suite in pytest_suite(root, name, needs_hosts=True)),
+        *(suite for name in LONELY_FOLDERS for suite in pytest_suite(root, name, needs_hosts=True, at_a_time=1)),
     ]
 
 

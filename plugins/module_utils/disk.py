@@ -13,7 +13,7 @@ import os
 import re
 import stat
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -176,11 +176,14 @@ def docker() -> list[Part]:
     listed = run(["docker", "ps", "--all", "--no-trunc", "--quiet"])
     if listed.code:
         return []
-    gone = [one for one in _inspected("container", listed.output.split()) if expendable(one)]
+    containers = _inspected("container", listed.output.split())
+    gone = [one for one in containers if expendable(one)]
+    # Docker lists an image without a name as dangling also while a container needs it.
+    used = {one.get("Image") for one in containers if not expendable(one)}
     images = run(["docker", "image", "ls", "--filter=dangling=true", "--no-trunc", "--format={{json .}}"])
     return [
         _removed("containers that ended", "container", [(str(one["Id"]), _written(one)) for one in gone]),
-        _removed("images without a name", "image", _nameless(images.output) if not images.code else []),
+        _removed("images without a name", "image", _nameless(images.output, used) if not images.code else []),
         _build_cache(),
     ]
 
@@ -211,11 +214,11 @@ def _written(container: Mapping[str, Any]) -> int:
     return int(container.get("SizeRw") or 0)
 
 
-def _nameless(output: str) -> list[tuple[str, int]]:
-    """The images that have neither a tag nor the name of a registry, with their sizes."""
+def _nameless(output: str, used: Container[Any]) -> list[tuple[str, int]]:
+    """The images that nothing uses and that have neither a tag nor the name of a registry, with their sizes."""
     rows = [json.loads(line) for line in output.splitlines() if line.startswith("{")]
     nameless = [row for row in rows if row.get("Repository") == "<none>" and row.get("Tag") == "<none>"]
-    return [(str(row["ID"]), _size(str(row.get("Size", "")))) for row in nameless]
+    return [(str(row["ID"]), _size(str(row.get("Size", "")))) for row in nameless if row["ID"] not in used]
 
 
 def _size(text: str) -> int:

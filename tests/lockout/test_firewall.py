@@ -16,12 +16,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hosts_support import RELEASES, Controller, Host, Played, on_each, play, role_play, wait_for, write_inventory
+from hosts_support import (
+    CONTROLLER,
+    RELEASES,
+    Controller,
+    Host,
+    Played,
+    on_each,
+    play,
+    role_play,
+    wait_for,
+    write_inventory,
+)
 
 BACK_WITHIN = 60.0  # seconds from the moment the host was lost
 CONFIRM_WITHIN = 20  # seconds; the shortest that is allowed, for the sake of the suite
-# The controller reaches a test host from Docker's gateway, by whatever of these it has been given.
-CONTROLLER = ["172.16.0.0/12", "192.168.0.0/16", "10.0.0.0/8"]
 ELSEWHERE = ["192.0.2.0/24", "2001:db8::/32"]  # RFC 5737, RFC 3849: nobody's
 GOOD: Mapping[str, Any] = {
     "firewall_confirm_within": CONFIRM_WITHIN,

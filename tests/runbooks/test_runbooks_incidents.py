@@ -246,6 +246,8 @@ docker run --name ended small /busybox true
 docker run --name release --label production.application=shop small /busybox true
 docker run --detach --restart=unless-stopped --name stopped small /busybox sleep 100000
 docker stop --time 0 stopped
+docker run --detach --restart=unless-stopped --name moved "$(tar --create --directory=/srv/image . | docker import -)" \
+  /busybox sleep 100000
 systemd-run --quiet --unit=keeps python3 -c 'import os, time
 file = open("/var/tmp/gone", "wb")
 file.write(b"x" * 5000000)
@@ -263,7 +265,9 @@ def there(one: Host, *paths: str) -> list[str]:
 
 
 def nameless(one: Host) -> int:
-    return len(one.sh("docker image ls --quiet --filter dangling=true").split())
+    """How many of the images are there that this test has planted; a container of another may need one, too."""
+    listed = "docker image ls --quiet --filter dangling=true | xargs --no-run-if-empty docker image inspect"
+    return one.sh(f"{listed} --format '{{{{.Comment}}}}'").count("nameless")
 
 
 def test_what_may_go_goes_and_all_else_stays(edges: Fleet) -> None:
@@ -271,8 +275,8 @@ def test_what_may_go_goes_and_all_else_stays(edges: Fleet) -> None:
         one.sh(PLANT)
     before = [(one.sh(CONTAINERS), nameless(one)) for one in edges.hosts]
     for containers, images in before:
-        assert {"ended", "filled", "release", "stopped"} <= {*containers.split()}
-        assert images >= 1
+        assert {"ended", "filled", "moved", "release", "stopped"} <= {*containers.split()}
+        assert images == 1
     try:
         dry = run(edges, "free_disk", check=True).ok()
         assert dry.changed == len(edges.hosts)
@@ -300,11 +304,11 @@ def test_what_may_go_goes_and_all_else_stays(edges: Fleet) -> None:
             assert one.sh("docker image ls --quiet small; docker volume ls --quiet --filter name=kept").count("\n") == 2
             assert one.sh("docker run --rm --volume kept:/kept small /busybox cat /kept/data") == "data\n"
         again = run(edges, "free_disk").ok()
-        assert again.changed == 0
+        assert again.changed == 0, again.output
         assert "there is nothing that may go without asking" in again.output
     finally:
         for one in edges.hosts:
-            one.sh("umount /tmp; systemctl stop keeps; docker rm --force filled release stopped; docker volume rm kept")
+            one.sh("umount /tmp; systemctl stop keeps; docker rm --force filled moved release stopped; docker volume rm kept")
             one.sh(f"rm --force {' '.join(STAYS)}")
 
 

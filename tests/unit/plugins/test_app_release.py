@@ -112,6 +112,10 @@ def test_a_plan_says_whether_the_nginx_beside_it_has_to_be_told(
     transaction.converge(service, journal.Store(service.name))
     assert plan()["told"] is True
     assert plan(edge="")["told"] is False, "the nginx of another host knows what it knows"
+    journal.Store(service.name).record({})
+    assert plan()["told"] is False, "a run was killed before nginx took the files up"
+    transaction.converge(service, journal.Store(service.name))
+    assert plan()["told"] is True
     flag = host.path("nginx/shop.web.web1/b.on")
     flag.touch()
     assert plan()["told"] is False

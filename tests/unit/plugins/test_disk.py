@@ -220,6 +220,7 @@ IMAGES = [
     {"ID": "sha256:a", "Repository": "<none>", "Tag": "<none>", "Size": "1.2MB"},
     {"ID": "sha256:b", "Repository": "<none>", "Tag": "<none>", "Size": "odd"},
     {"ID": "sha256:c", "Repository": "registry.example.net/shop", "Tag": "<none>", "Size": "9MB"},
+    {"ID": "sha256:d", "Repository": "<none>", "Tag": "<none>", "Size": "9MB"},
 ]
 DISK = [{"Type": "Images", "Reclaimable": "5GB (20%)"}, {"Type": "Build Cache", "Reclaimable": "2.5GB"}]
 
@@ -229,7 +230,7 @@ def lines(rows: Sequence[dict[str, Any]]) -> str:
 
 
 def test_what_docker_has_to_spare(programs: Programs) -> None:
-    running = {**ENDED, "Id": "2", "State": {"Status": "running"}}
+    running = {**ENDED, "Id": "2", "Image": "sha256:d", "State": {"Status": "running"}}
     programs.answers |= {
         "docker ps": (0, "1\n2"),
         "docker container inspect": (0, json.dumps([ENDED, running])),

@@ -518,3 +518,14 @@ def test_connections_to_a_host_without_a_database_are_not_passed_over() -> None:
         'app1: the database of shop web is "data1": no host of that name runs MariaDB, so they are not counted. '
         "Write one of db1, db2."
     )
+
+
+def test_what_was_read_ahead_is_not_read_again() -> None:
+    for cache in (judging.yaml_of, specs.role_options):
+        cache.cache_clear()
+    judging.read_ahead()
+    read = [cache.cache_info().misses for cache in (judging.yaml_of, specs.role_options)]
+    for role in judging.all_roles():
+        judging.role_files(role, "defaults"), judging.role_files(role, "vars"), specs.role_options(role)
+    judging.plays_of(judging.SITE)
+    assert [cache.cache_info().misses for cache in (judging.yaml_of, specs.role_options)] == read

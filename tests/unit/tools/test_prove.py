@@ -248,7 +248,8 @@ def test_nothing_outlives_a_command(runner: Runner, tmp_path: Path, logs: Path, 
 
 def test_an_interrupt_ends_all_and_starts_no_more(runner: Runner, tmp_path: Path) -> None:
     names = tmp_path / "pids"
-    suites = [Suite("a", (python(FAMILY.format(str(names), "time.sleep(600)")),)), Suite("b", (python("pass"),))]
+    hangs = python(FAMILY.format(str(names), "time.sleep(600)"))
+    suites = [Suite("a", (hangs,), at_a_time=1), Suite("b", (python("pass"),), at_a_time=1)]
 
     def interrupt() -> None:
         family(names)
