@@ -134,7 +134,7 @@ def test_a_daemon_that_does_not_answer_is_put_back(machine: Host) -> None:
     (machine.bin / "docker.keeps").write_text("live-restore true\n")
     Path(docker_api.SOCKET).unlink()
     with pytest.raises(TransactionError, match=r"http://docker/_ping: .*No such file"):
-        run(machine, {"icc": False})
+        docker.converged(replace(base({"icc": False}), probe_timeout=0.1), docker.Wanted(), store(machine))
     assert not machine.path("etc/docker/daemon.json").exists()
 
 
