@@ -8,8 +8,6 @@ configuration, then its group its members. What must not be is said before the f
 
 from __future__ import annotations
 
-import http.client
-import json
 import pwd
 import re
 import shutil
@@ -19,7 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.fushuma.production.plugins.module_utils import merging, packages
+from ansible_collections.fushuma.production.plugins.module_utils import docker_api, merging, packages
 from ansible_collections.fushuma.production.plugins.module_utils.journal import (
     Entry,
     Store,
@@ -28,7 +26,7 @@ from ansible_collections.fushuma.production.plugins.module_utils.journal import 
     snapshot,
     units,
 )
-from ansible_collections.fushuma.production.plugins.module_utils.probe import Probe, answer, complaint
+from ansible_collections.fushuma.production.plugins.module_utils.probe import Probe, complaint
 from ansible_collections.fushuma.production.plugins.module_utils.transaction import File, Outcome, Service, converge
 
 CONFIG = "/etc/docker/daemon.json"
@@ -39,8 +37,7 @@ GROUP = "docker"
 BRIDGE = {"icc": "com.docker.network.bridge.enable_icc", "ip": "com.docker.network.bridge.host_binding_ipv4"}
 GROUP_FILES = ("/etc/group", "/etc/gshadow")
 PROGRAMS = "/usr/sbin:/usr/bin"  # Debian has its dockerd in the first, Docker in the second
-SOCKET = "/run/docker.sock"
-ANSWERS = Probe(http="http://docker/_ping", socket=SOCKET, body="OK")  # Docker's API, for its program is slow to start
+ANSWERS = Probe(http="http://docker/_ping", socket=docker_api.SOCKET, body="OK")
 KEEPS = Probe(exec=["docker", "info", "--format", "live-restore {{.LiveRestoreEnabled}}"], body="live-restore true")
 
 
@@ -236,8 +233,8 @@ def waiting() -> list[str]:
     """What the daemon has not taken up, though it was restarted: its own bridge stays while a container runs on it."""
     config = merging.parsed(snapshot(CONFIG).data)
     try:
-        options = json.loads(answer(Probe(socket=SOCKET), "http://docker/networks/bridge").body)["Options"]
-    except (OSError, http.client.HTTPException, KeyError, ValueError):
+        options = docker_api.asked("/networks/bridge")["Options"]
+    except docker_api.Unanswered:
         return []  # there is no daemon (yet), or it has no such bridge
     late = [key for key, option in BRIDGE.items() if key in config and options.get(option) != json_word(config[key])]
     if not late:

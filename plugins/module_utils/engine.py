@@ -1,6 +1,6 @@
 # Copyright: fushuma.production contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Docker as releases need it: its command line, asked for JSON. What is whose is written in the containers' labels."""
+"""Docker as releases need it: told by its command line. What is whose is written in the containers' labels."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ansible_collections.fushuma.production.plugins.module_utils import docker_api
 from ansible_collections.fushuma.production.plugins.module_utils.journal import TransactionError, must, run
 from ansible_collections.fushuma.production.plugins.module_utils.releases import (
     Application,
@@ -38,12 +39,13 @@ class Docker:
 
     def containers(self) -> list[Container]:
         """All containers of applications, the oldest first."""
-        done = run(["docker", "ps", "--all", "--no-trunc", f"--filter=label={LABEL}application", "--format={{json .}}"])
-        if done.code and self.absent_ok:
-            return []
-        if done.code:
-            raise TransactionError(f"Docker does not answer: {done.output}")
-        return [found for line in reversed(done.output.splitlines()) if (found := container_of(json.loads(line)))]
+        try:
+            told = docker_api.asked("/containers/json?all=1", {"label": [f"{LABEL}application"]})
+        except docker_api.Unanswered:
+            if self.absent_ok:
+                return []
+            raise
+        return [found for one in reversed(told) if (found := container_of(one))]
 
     def condition(self, container: str) -> Condition:
         return condition_of(self._inspect("container", container), datetime.datetime.now(datetime.UTC))
@@ -73,8 +75,10 @@ class Docker:
 
     def tags(self, name: str) -> list[str]:
         """The images that releases of an application have brought."""
-        form = "--format={{.Repository}}:{{.Tag}}"
-        return self._must(["image", "ls", form, f"--filter=reference=production/{name}"]).splitlines()
+        repository = f"production/{name}"
+        told = docker_api.asked("/images/json", {"reference": [repository]})
+        # An image is told with all its names.
+        return [tag for one in told for tag in one["RepoTags"] or [] if tag.startswith(f"{repository}:")]
 
     def forget(self, tag: str) -> None:
         """Remove an image that no release needs; one that something else uses stays."""
@@ -169,13 +173,13 @@ def labels_of(container: Container) -> dict[str, str]:
 
 
 def container_of(row: Mapping[str, Any]) -> Container | None:
-    """A line of ``docker ps --format={{json .}}``; None for a container that no release brings."""
-    labels = dict(pair.split("=", 1) for pair in str(row["Labels"]).split(",") if "=" in pair)
+    """A container as Docker's API lists it; None for one that no release brings."""
+    labels = row["Labels"] or {}
     told = {key[len(LABEL) :]: value for key, value in labels.items() if key.startswith(LABEL)}
     if "replica" not in told:
         return None
     return Container(
-        str(row["ID"]),
+        str(row["Id"]),
         told["application"],
         told["process"],
         told["release"],

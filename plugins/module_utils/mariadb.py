@@ -251,9 +251,14 @@ def wanted_accounts() -> Mapping[str, Any]:
 
 def check() -> None:
     """Raises MariadbError that says what differs."""
-    if not runs():
+    try:
+        answer = ask(QUESTIONS)
+    except MariadbError:
+        # systemd is asked only here, for this is part of every run that changes nothing.
+        if runs():
+            raise
         return
-    if todo := statements(wanted_accounts(), found_in(ask(QUESTIONS))):
+    if todo := statements(wanted_accounts(), found_in(answer)):
         raise MariadbError("the running server lacks: " + "; ".join(map(masked, todo)))
 
 

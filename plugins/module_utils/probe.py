@@ -130,10 +130,10 @@ class Answer:
     body: str
 
 
-def answer(probe: Probe, url: str) -> Answer:
-    """Ask as the probe says. Raises OSError or HTTPException where nothing answers."""
+def answer(probe: Probe, url: str, seconds: float = ATTEMPT_TIMEOUT) -> Answer:
+    """Ask as the probe says. Raises OSError or HTTPException where nothing answers, TimeoutError after ``seconds``."""
     parts = urlsplit(url)
-    connection = _connect(probe, parts)
+    connection = _connect(probe, parts, seconds)
     try:
         path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         connection.request("GET", path, headers={**probe.headers, "Connection": "close"})
@@ -156,7 +156,7 @@ def _http_complaint(probe: Probe, url: str) -> str:
     return ""
 
 
-def _connect(probe: Probe, parts: SplitResult) -> http.client.HTTPConnection:
+def _connect(probe: Probe, parts: SplitResult, seconds: float) -> http.client.HTTPConnection:
     """A connection that takes itself for one to the URL's own host, wherever it leads."""
     host, port = parts.hostname or "localhost", parts.port
     if parts.scheme == "https":
@@ -165,24 +165,24 @@ def _connect(probe: Probe, parts: SplitResult) -> http.client.HTTPConnection:
             context.check_hostname = False
             context.verify_mode = ssl.CERT_NONE
         connection: http.client.HTTPConnection = http.client.HTTPSConnection(
-            host, port, timeout=ATTEMPT_TIMEOUT, context=context
+            host, port, timeout=seconds, context=context
         )
     else:
         context = None
-        connection = http.client.HTTPConnection(host, port, timeout=ATTEMPT_TIMEOUT)
+        connection = http.client.HTTPConnection(host, port, timeout=seconds)
     if probe.socket:
-        connection.sock = _unix_socket(probe.socket)
+        connection.sock = _unix_socket(probe.socket, seconds)
     elif probe.address:
         name, _colon, number = probe.address.rpartition(":")
-        plain = socket.create_connection((name.strip("[]"), int(number)), ATTEMPT_TIMEOUT)
+        plain = socket.create_connection((name.strip("[]"), int(number)), seconds)
         connection.sock = context.wrap_socket(plain, server_hostname=host) if context else plain
     return connection
 
 
-def _unix_socket(path: str) -> socket.socket:
+def _unix_socket(path: str, seconds: float) -> socket.socket:
     found = socket.socket(socket.AF_UNIX)
     try:
-        found.settimeout(ATTEMPT_TIMEOUT)
+        found.settimeout(seconds)
         found.connect(path)
     except OSError:
         found.close()

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
+from socketserver import ThreadingUnixStreamServer
+from tempfile import TemporaryDirectory
+from threading import Thread
+from typing import ClassVar
+from urllib.parse import unquote
 
 import pytest
-from ansible_collections.fushuma.production.plugins.module_utils import transaction
+from ansible_collections.fushuma.production.plugins.module_utils import docker_api, transaction
 from ansible_collections.fushuma.production.plugins.module_utils.journal import Store
 from ansible_collections.fushuma.production.plugins.module_utils.transaction import Directory, File, Service
 
@@ -149,3 +156,38 @@ def service(host: Host) -> ServiceMaker:
         return Service("web", files=options.pop("raw", wanted), directories=folders, **options)  # type: ignore[arg-type]
 
     return make
+
+
+class Api(BaseHTTPRequestHandler):
+    """Docker's API, as far as it is asked."""
+
+    answers: ClassVar[dict[str, object]] = {}
+    asked: ClassVar[list[str]] = []
+
+    def do_GET(self) -> None:
+        path, _mark, _query = self.path.partition("?")
+        self.asked.append(unquote(self.path))
+        found = self.answers.get(path)
+        self.send_response(404 if found is None else 200)
+        self.end_headers()
+        told = {"message": f"{path} not found"} if found is None else found
+        self.wfile.write(told if isinstance(told, bytes) else json.dumps(told).encode())
+
+    def address_string(self) -> str:
+        return "a socket"
+
+    def log_message(self, *_arguments: object) -> None:
+        pass
+
+
+@pytest.fixture
+def docker_daemon(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Api]]:
+    """A daemon that says what is in ``answers``, and notes what it was asked."""
+    monkeypatch.setattr(Api, "answers", {"/_ping": b"OK"})
+    monkeypatch.setattr(Api, "asked", [])
+    with TemporaryDirectory() as folder:  # the name of a socket is short
+        monkeypatch.setattr(docker_api, "SOCKET", f"{folder}/docker.sock")
+        with ThreadingUnixStreamServer(docker_api.SOCKET, Api) as server:
+            Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}).start()
+            yield Api
+            server.shutdown()

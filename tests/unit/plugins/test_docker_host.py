@@ -6,23 +6,19 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
-from http.server import BaseHTTPRequestHandler
 from pathlib import Path
-from socketserver import ThreadingUnixStreamServer
-from tempfile import TemporaryDirectory
-from threading import Thread
 from typing import Any
 
 import pytest
 from ansible_collections.fushuma.production.plugins.action import docker_config as action
-from ansible_collections.fushuma.production.plugins.module_utils import docker, packages
+from ansible_collections.fushuma.production.plugins.module_utils import docker, docker_api, packages
 from ansible_collections.fushuma.production.plugins.module_utils.journal import Store, TransactionError
 from ansible_collections.fushuma.production.plugins.module_utils.transaction import File, Outcome, Service
 from ansible_collections.fushuma.production.plugins.modules import docker_config as module
 
-from .conftest import Host
+from .conftest import Api, Host
 from .modules import run_module
 
 LIVE = {"live-restore": True}
@@ -46,35 +42,11 @@ esac
 """
 
 
-class Api(BaseHTTPRequestHandler):
-    """Docker's API, as far as it is asked; ``bridge`` are the options of its own network, None without one."""
-
-    bridge: Any = None
-
-    def do_GET(self) -> None:
-        shown = {"Options": self.bridge} if self.bridge else {"message": "network bridge not found"}
-        self.send_response(200 if self.bridge or self.path == "/_ping" else 404)
-        self.end_headers()
-        self.wfile.write(b"OK" if self.path == "/_ping" else json.dumps(shown).encode())
-
-    def address_string(self) -> str:
-        return "a socket"
-
-    def log_message(self, *_arguments: object) -> None:
-        pass
-
-
 @pytest.fixture
-def machine(host: Host, monkeypatch: pytest.MonkeyPatch) -> Iterator[Host]:
+def machine(host: Host, docker_daemon: type[Api], monkeypatch: pytest.MonkeyPatch) -> Host:
     """A host on which Docker runs that would take its containers along."""
-    with TemporaryDirectory() as folder:  # the name of a socket is short
-        path = f"{folder}/docker.sock"
-        monkeypatch.setattr(docker, "SOCKET", path)
-        monkeypatch.setattr(docker, "ANSWERS", replace(docker.ANSWERS, socket=path))
-        with ThreadingUnixStreamServer(path, Api) as server:
-            Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}).start()
-            yield with_docker(host, monkeypatch)
-            server.shutdown()
+    monkeypatch.setattr(docker, "ANSWERS", replace(docker.ANSWERS, socket=docker_api.SOCKET))
+    return with_docker(host, monkeypatch)
 
 
 def with_docker(host: Host, monkeypatch: pytest.MonkeyPatch) -> Host:
@@ -160,9 +132,9 @@ def test_a_daemon_that_does_not_run_is_started(machine: Host) -> None:
 
 def test_a_daemon_that_does_not_answer_is_put_back(machine: Host) -> None:
     (machine.bin / "docker.keeps").write_text("live-restore true\n")
-    Path(docker.SOCKET).unlink()
+    Path(docker_api.SOCKET).unlink()
     with pytest.raises(TransactionError, match=r"http://docker/_ping: .*No such file"):
-        run(machine, {"icc": False})
+        docker.converged(replace(base({"icc": False}), probe_timeout=0.1), docker.Wanted(), store(machine))
     assert not machine.path("etc/docker/daemon.json").exists()
 
 
@@ -275,11 +247,13 @@ def test_what_is_on_already_hides_nothing(machine: Host) -> None:
     ],
 )
 def test_what_waits_for_a_start_without_containers(
-    machine: Host, config: Any, bridge: Any, late: str, monkeypatch: pytest.MonkeyPatch
+    machine: Host, docker_daemon: type[Api], config: Any, bridge: Any, late: str
 ) -> None:
     machine.write("etc/docker/daemon.json", json.dumps(config))
-    options = bridge and {docker.BRIDGE[key]: value for key, value in bridge.items()}
-    monkeypatch.setattr(Api, "bridge", options)
+    if bridge:
+        docker_daemon.answers["/networks/bridge"] = {
+            "Options": {docker.BRIDGE[key]: value for key, value in bridge.items()}
+        }
     assert [late in note for note in docker.waiting()] == ([True] if late else [])
 
 

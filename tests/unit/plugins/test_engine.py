@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.fushuma.production.plugins.module_utils import engine
+from ansible_collections.fushuma.production.plugins.module_utils import docker_api, engine
 from ansible_collections.fushuma.production.plugins.module_utils.engine import Docker, condition_of, container_of
 from ansible_collections.fushuma.production.plugins.module_utils.journal import Finished, TransactionError
 from ansible_collections.fushuma.production.plugins.module_utils.releases import (
@@ -22,6 +22,8 @@ from ansible_collections.fushuma.production.plugins.module_utils.releases import
     Image,
     Process,
 )
+
+from .conftest import Api
 
 CANARY = "canary-1f0e9d8c7b6a"
 REFERENCE = "registry.fushuma.com/shop@sha256:" + "0123456789abcdef" * 4
@@ -74,34 +76,26 @@ def container(**more: Any) -> Container:
 # --- containers ------------------------------------------------------------------------------------------------------
 
 
-def row(container: Container, **more: Any) -> str:
-    """A line of `docker ps` as Docker 26 writes it."""
+def row(container: Container, **more: Any) -> dict[str, Any]:
+    """A container as the API of Docker 26 lists it."""
     ours = {f"production.{key}": value for key, value in engine.labels_of(container).items()}
-    labels = {"maintainer": "a, b", **ours, "org.opencontainers.image.title": "shop"}
-    return json.dumps(
-        {
-            "Command": '"node web.js"',
-            "CreatedAt": "2026-01-31 12:00:00 +0000 UTC",
-            "ID": ID,
-            "Image": "production/shop:0123456789ab",
-            "Labels": ",".join(f"{key}={value}" for key, value in labels.items()),
-            "LocalVolumes": "0",
-            "Mounts": "",
-            "Names": container.id,
-            "Networks": "shop",
-            "Ports": "10.0.1.21:8100->3000/tcp",
-            "RunningFor": "2 minutes ago",
-            "Size": "0B",
-            "State": "running",
-            "Status": "Up 2 minutes",
-            **more,
-        }
-    )
+    return {
+        "Id": ID,
+        "Names": [f"/{container.id}"],
+        "Image": "production/shop:0123456789ab",
+        "ImageID": "sha256:" + "0123456789abcdef" * 4,
+        "Command": "node web.js",
+        "Created": 1769860800,
+        "Ports": [{"IP": "10.0.1.21", "PrivatePort": 3000, "PublicPort": 8100, "Type": "tcp"}],
+        "Labels": {"maintainer": "a, b=c", **ours, "org.opencontainers.image.title": "shop"},
+        "State": "running",
+        "Status": "Up 2 minutes",
+        **more,
+    }
 
 
 def told_of(one: Container, **more: Any) -> Container | None:
-    line = json.loads(row(one, **more))
-    return container_of(line)
+    return container_of(row(one, **more))
 
 
 def test_labels_say_whose_a_container_is() -> None:
@@ -112,24 +106,26 @@ def test_labels_say_whose_a_container_is() -> None:
     stopped = told_of(container(), State="exited")
     assert stopped is not None
     assert not stopped.running
-    assert container_of({"ID": ID, "Labels": "", "State": "running"}) is None
-    assert container_of({"ID": ID, "Labels": "production.application=shop,maintainer", "State": "running"}) is None
+    assert container_of({"Id": ID, "Labels": None, "State": "running"}) is None
+    assert container_of({"Id": ID, "Labels": {"production.application": "shop"}, "State": "running"}) is None
 
 
-def test_containers_come_the_oldest_first(program: Program) -> None:
-    other = json.dumps({"ID": "b" * 64, "Labels": "production.application=shop", "State": "running"})
-    young, old = row(container(), ID="a" * 64), row(container(), ID="c" * 64)
-    program.answers["docker ps"] = (0, f"{young}\n{other}\n{old}")
+def test_containers_come_the_oldest_first(docker_daemon: type[Api]) -> None:
+    other = {"Id": "b" * 64, "Labels": {"production.application": "shop"}, "State": "running"}
+    docker_daemon.answers["/containers/json"] = [row(container(), Id="a" * 64), other, row(container(), Id="c" * 64)]
     assert [one.id for one in Docker().containers()] == ["c" * 64, "a" * 64]
-    assert program.told == [
-        ["docker", "ps", "--all", "--no-trunc", "--filter=label=production.application", "--format={{json .}}"]
-    ]
+    assert docker_daemon.asked == ['/containers/json?all=1&filters={"label": ["production.application"]}']
 
 
-def test_a_host_without_docker(program: Program) -> None:
-    program.answers["docker ps"] = (127, "docker: No such file or directory")
+def test_a_host_without_docker(docker_daemon: type[Api], monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(TransactionError, match=r"^Docker answers /images/json with 404: /images/json not found$"):
+        Docker().tags("shop")
+    docker_daemon.answers["/images/json"] = b"no JSON"
+    with pytest.raises(TransactionError, match=r"^Docker does not answer at .*/docker.sock: Expecting value"):
+        Docker().tags("shop")
+    monkeypatch.setattr(docker_api, "SOCKET", "/nowhere/docker.sock")
     assert Docker(absent_ok=True).containers() == []
-    with pytest.raises(TransactionError, match=r"^Docker does not answer: docker: No such file"):
+    with pytest.raises(TransactionError, match=r"^Docker does not answer at /nowhere/docker.sock: .*No such file"):
         Docker().containers()
 
 
@@ -345,10 +341,11 @@ def test_an_image_goes_by_all_names_it_has_from_a_release(
     assert [line for line in program.lines if " rm " in line] == [f"docker image rm {name}" for name in removed]
 
 
-def test_which_images_releases_have_brought(program: Program) -> None:
-    program.answers["docker image ls"] = (0, f"{TAG}\nproduction/shop:other\n")
+def test_which_images_releases_have_brought(docker_daemon: type[Api]) -> None:
+    named = [TAG, "production/shop:other", "production/shopping:other", "mine:1"]
+    docker_daemon.answers["/images/json"] = [{"RepoTags": named}, {"RepoTags": None}]
     assert Docker().tags("shop") == [TAG, "production/shop:other"]
-    assert program.lines[0].endswith(" --filter=reference=production/shop")
+    assert docker_daemon.asked == ['/images/json?filters={"reference": ["production/shop"]}']
 
 
 @pytest.mark.parametrize(

@@ -101,7 +101,7 @@ def test_a_file_that_does_not_come_into_force_is_put_back(host: Host, service: S
     converge(service(raw=[accounts]), host.store)
     never = replace(accounts, content=b"two", apply=[["true"]])
     with pytest.raises(TransactionError, match="asked` ended with 1"):
-        converge(service(raw=[never]), host.store)
+        converge(replace(service(raw=[never]), probe_timeout=0.1), host.store)
     assert host.path("accounts").read_text() == "one"
     gone = replace(accounts, content=None)
     assert converge(service(raw=[gone]), host.store).changed, "what shall not be there is not asked"
