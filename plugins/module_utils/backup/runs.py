@@ -418,6 +418,9 @@ def _into(
     if "snapshots" in known:
         values["snapshots"] = known["snapshots"] + 1
     signals.record(settings, "repositories", repository.name, values)
+    if unproven:
+        # Their locks do not keep a backup out, but whoever wants the repository for himself.
+        restic.unlock()
     if unproven and not repository.append_only:
         _forget_unproven(restic, unproven)
         signals.record(settings, "repositories", repository.name, {"unproven": []})
