@@ -48,6 +48,11 @@ def quiet(line: str) -> None:
     """Where nobody listens."""
 
 
+def aloud(line: str) -> None:
+    """At once, also into a pipe or the journal: it has been said, whatever ends what comes next."""
+    print(line, flush=True)
+
+
 @contextlib.contextmanager
 def locked(
     settings: Settings, seconds: float = LOCK_SECONDS, pause: Callable[[float], None] = time.sleep
