@@ -122,6 +122,7 @@ class Kept:
     name: str
     settings: Mapping[str, Any] = field(default_factory=settings)
     others: Mapping[str, Host] = field(default_factory=dict)
+    _whole: set[str] = field(default_factory=set)  # snapshots that were seen whole
 
     @property
     def inventory(self) -> Path:
@@ -175,9 +176,14 @@ class Kept:
     def ids(self, repository: str) -> list[str]:
         return [one["id"] for one in self.snapshots(repository)]
 
+    def all_ids(self) -> dict[str, list[str]]:
+        """Those of each repository."""
+        said = json.loads(self.host.sh(f"{PROGRAM} snapshots --json 2>/dev/null"))
+        return {name: [one["id"] for one in found] for name, found in said["repositories"].items()}
+
     def result(self) -> dict[str, Any]:
-        """Of the last drill."""
-        found: dict[str, Any] = json.loads(self.host.sh(f"cat $(ls {DATA}/drills/*.json | tail -1)"))
+        """Of the last drill, whatever the clock said then."""
+        found: dict[str, Any] = json.loads(self.host.sh(f"cat $(ls -t {DATA}/drills/*.json | head -1)"))
         return found
 
     def restic(self, repository: str, *words: str, check: bool = True) -> Finished:
@@ -200,9 +206,11 @@ class Kept:
             self.restic(name, "check")
             listed = json.loads(self.restic(name, "snapshots", "--json").output)
             for one in listed:
-                if "production-backup" in one["tags"]:
+                # What a snapshot is does not change, and `check` has said that all of it is there.
+                if "production-backup" in one["tags"] and one["id"] not in self._whole:
                     found = self.restic(name, "dump", one["id"], f"{DATA}/stage/manifest.json").output
                     assert json.loads(found)["run"] in " ".join(one["tags"])
+                    self._whole.add(one["id"])
         left = self.host.sh(f"ls {DATA}/stage /var/lib/production-backup-scratch/*/ 2>/dev/null || true")
         assert left.strip() == "", left
         assert self.host.sh("pgrep --full '[b]ackup-scratch' || true").strip() == ""

@@ -95,7 +95,7 @@ def _dispatch(arguments: argparse.Namespace, settings: Settings) -> int:
         return _by_hand(settings, arguments.repository, arguments.arguments)
     if arguments.verb == "failed":
         return _failed(settings, arguments.failed)
-    say = _to_stderr if arguments.json else _to_stdout
+    say = _to_stderr if arguments.json else runs.aloud
     if arguments.verb in VERBS:
         with _recorded(settings, arguments.verb) as recorded:
             outcome = VERBS[arguments.verb](settings, say)
@@ -193,10 +193,6 @@ def _failed(settings: Settings, verb: str) -> int:
     for line in untold:
         _to_stderr(line)
     return 1 if untold else 0
-
-
-def _to_stdout(line: str) -> None:
-    print(line, flush=True)
 
 
 def _to_stderr(line: str) -> None:

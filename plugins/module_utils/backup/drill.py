@@ -328,7 +328,7 @@ def main(argv: Sequence[str], settings: Settings, problems: list[str] | None = N
     told = parser.parse_args(argv)
     results = []
     for repository in chosen(settings, told.repository):
-        result = Drill(settings, repository, runs.quiet if told.json else print).run()
+        result = Drill(settings, repository, runs.quiet if told.json else runs.aloud).run()
         results.append(result)
         path = kept(settings, result)
         for line in result.problems:

@@ -322,10 +322,16 @@ def _dump(one: Dump, stage: Path, argv: Sequence[str], ending: bytes, seconds: f
     except OSError as error:
         raise Failure(f"The {one.kind} database {one.name} cannot be written to {path}: {error.strerror}") from None
     if done.code:
-        raise Failure(f"The {one.kind} database {one.name} could not be dumped (exit code {done.code}): {done.said}")
+        said = in_words(done.said)
+        raise Failure(f"The {one.kind} database {one.name} could not be dumped (exit code {done.code}): {said}")
     if ending not in last:
         raise Failure(f"The dump of the {one.kind} database {one.name} is not whole: it does not end as one")
     return Dump(one.kind, one.name, one.file, size, digest, one.character_set, one.collation, tables)
+
+
+def in_words(said: str) -> str:
+    """What a program says, with words beside an error of the system that it names by a number, as mariadb-dump does."""
+    return re.sub(r"\b[Ee]rrno:? (\d{1,3})\b", lambda found: f"{found[0]} ({os.strerror(int(found[1]))})", said)
 
 
 def _follow(written: IO[bytes], reader: Reader, ended: threading.Event) -> tuple[int, str, dict[str, Table], bytes]:

@@ -11,8 +11,10 @@ from __future__ import annotations
 
 import contextlib
 import filecmp
+import itertools
 import json
 import os
+import secrets
 import shutil
 import stat
 from collections.abc import Iterator
@@ -22,6 +24,9 @@ from pathlib import Path
 from .programs import Failure
 
 BESIDE = ".production-restore-"
+# Copies by another name than this are of a restore that was killed.
+OWN = f"{BESIDE}{secrets.token_hex(4)}-"
+NUMBERS = itertools.count()
 
 
 def listing_below(listing: Path, path: str) -> Path:
@@ -102,6 +107,9 @@ class PathWork:
 
     def _have_folder(self, target: Path) -> None:
         if target.is_dir() and not target.is_symlink():
+            for left in target.glob(f"{BESIDE}*"):
+                if not left.name.startswith(OWN):
+                    left.unlink()
             return
         if target.is_symlink() or target.exists():
             raise Failure(f"{target} is a folder in the snapshot and is none now: move it away first")
@@ -116,8 +124,7 @@ class PathWork:
         if same(source, target):
             self._links.setdefault(inode, target)
             return
-        beside = target.with_name(f"{BESIDE}{len(self._renames)}")
-        beside.unlink(missing_ok=True)
+        beside = target.with_name(f"{OWN}{next(NUMBERS)}")
         self._renames.append((beside, target))
         if about.st_nlink > 1 and inode in self._links:
             beside.hardlink_to(self._links[inode])

@@ -253,12 +253,15 @@ class Restic:
                 raise self.refused(args, meaning, done)
             self.say(f"{self._sentence(args, meaning, done)}; trying again")
             if meaning == Meaning.LOCKED:
-                # Removes locks of processes that are gone, and those that nobody has refreshed for half an hour.
-                self.once(["unlock"])
+                self.unlock()
                 unlocked += 1
             if meaning != Meaning.LOCKED or unlocked > 1:
                 self.pause(pause)
                 pause = min(pause * 2, LONGEST_PAUSE)
+
+    def unlock(self) -> None:
+        """Remove locks of processes that are gone, and those that nobody has refreshed for half an hour."""
+        self.once(["unlock"])
 
     def refused(self, args: Sequence[str], meaning: Meaning, done: Done) -> Refused:
         return Refused(self._sentence(args, meaning, done), meaning, done)

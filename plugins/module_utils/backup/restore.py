@@ -447,7 +447,7 @@ def main(argv: Sequence[str], settings: Settings) -> int:
     parser.add_argument("--json", action="store_true", help="one line of JSON for a machine")
     told = vars(parser.parse_args(argv))
     as_json = told.pop("json")
-    say = runs.quiet if as_json else print
+    say = runs.quiet if as_json else runs.aloud
     result: dict[str, Any]
     try:
         asked = Asked(**{**told, "what": Wanted.of(told["what"])})

@@ -48,6 +48,11 @@ def quiet(line: str) -> None:
     """Where nobody listens."""
 
 
+def aloud(line: str) -> None:
+    """At once, also into a pipe or the journal: it has been said, whatever ends what comes next."""
+    print(line, flush=True)
+
+
 @contextlib.contextmanager
 def locked(
     settings: Settings, seconds: float = LOCK_SECONDS, pause: Callable[[float], None] = time.sleep
@@ -418,6 +423,9 @@ def _into(
     if "snapshots" in known:
         values["snapshots"] = known["snapshots"] + 1
     signals.record(settings, "repositories", repository.name, values)
+    if unproven:
+        # Their locks do not keep a backup out, but whoever wants the repository for himself.
+        restic.unlock()
     if unproven and not repository.append_only:
         _forget_unproven(restic, unproven)
         signals.record(settings, "repositories", repository.name, {"unproven": []})

@@ -395,6 +395,20 @@ def test_the_command(world: World, tmp_path: Path, capsys: pytest.CaptureFixture
     assert 'production_restore_drill_success{repository="far"} 1' in (tmp_path / "production_backup.prom").read_text()
 
 
+def test_each_step_is_said_at_once(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    said = tmp_path / "said"
+
+    def work(one: drill.Drill) -> drill.Result:
+        one.say("a step")
+        assert said.read_text() == "a step\n"
+        return one.result
+
+    monkeypatch.setattr(drill.Drill, "run", work)
+    with said.open("w") as out:
+        monkeypatch.setattr("sys.stdout", out)
+        assert drill.main([], world.settings) == 1
+
+
 def test_a_drill_that_failed_is_kept_too(world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     signals.record(world.settings, "drills", "far", {"last_success": 5, "rto_seconds": 80})
     world.snapshots.clear()

@@ -296,6 +296,14 @@ def test_a_dump_that_takes_a_while(host: Host) -> None:
     assert one.sha256 == hashlib.sha256(ODD).hexdigest()
 
 
+def test_an_error_that_has_a_number_gets_words(host: Host) -> None:
+    (host.bin / "mariadb-dump").write_text("#!/bin/sh\necho 'Got errno 28 on write' >&2\nexit 5\n")
+    with pytest.raises(Failure, match=r"Got errno 28 \(No space left on device\) on write"):
+        dumps.mariadb(["shop"], host.root / "stage", 20)
+    assert dumps.in_words("went wrong (Errno: 13)") == "went wrong (Errno: 13 (Permission denied))"
+    assert dumps.in_words("Error 2013: Lost connection") == "Error 2013: Lost connection"
+
+
 def test_a_dump_that_takes_too_long(host: Host) -> None:
     (host.bin / "mariadb-dump").write_text("#!/bin/sh\nwhile :; do sleep 0.01; done\n")
     with pytest.raises(Failure, match=r"could not be dumped \(exit code 124\): ended after 0 s"):

@@ -147,6 +147,22 @@ def test_no_room_changes_nothing(source: Path, tmp_path: Path, monkeypatch: pyte
     assert {name: (target / name).read_text() for name in os.listdir(target)} == {"file": "mine"}
 
 
+def test_what_a_killed_restore_left_goes(source: Path, tmp_path: Path) -> None:
+    target = tmp_path / "target"
+    put(source, target)
+    (target / "file").write_text("changed")
+    left = target / "deep" / "er" / f"{files.BESIDE}0"
+    left.write_text("half")
+    work = PathWork(source, target)
+    work.prepare()
+    # Another part of the same restore may lie within this one; its copies are still to come to their places.
+    PathWork(source, target).prepare()
+    work.bring()
+    work.discard()
+    assert not left.exists()
+    assert (target / "file").read_text() == "one"
+
+
 def test_a_restore_cut_short_says_so(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     target = tmp_path / "target"
     work = PathWork(source, target)

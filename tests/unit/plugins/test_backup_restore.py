@@ -564,6 +564,21 @@ def test_the_command(settings: Settings, store: Store, tmp_path: Path, capsys: p
     assert "Would restore database shop (" in capsys.readouterr().out
 
 
+def test_each_step_is_said_at_once(settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever ends a restore in its middle has read how far it came."""
+    said = tmp_path / "said"
+
+    def work(one: Restore) -> dict[str, Any]:
+        one.say("a step")
+        assert said.read_text() == "a step\n"
+        return {"seconds": 1}
+
+    monkeypatch.setattr(Restore, "run", work)
+    with said.open("w") as out:
+        monkeypatch.setattr("sys.stdout", out)
+        assert restore.main(["--what=everything"], settings) == 0
+
+
 def test_the_command_for_a_machine(settings: Settings, store: Store, capsys: pytest.CaptureFixture[str]) -> None:
     assert restore.main(["--what=database:shop", "--json", "--from=offsite"], settings) == 0
     done = json.loads(capsys.readouterr().out)

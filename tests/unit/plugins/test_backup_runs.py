@@ -474,6 +474,17 @@ def test_what_a_killed_run_left_is_forgotten(host: Host, settings: Settings) -> 
     assert runs.run(settings).problems == []
 
 
+@pytest.mark.parametrize("append_only", [False, True])
+def test_the_lock_of_a_killed_run_goes(host: Host, settings: Settings, append_only: bool) -> None:
+    host.config["repositories"][0]["append_only"] = append_only
+    assert runs.run(host.settings()).problems == []
+    assert host.calls("unlock") == [], "no run was killed, so nobody is asked"
+    signals.record(settings, "repositories", "near", {"unproven": ["never there"]})
+    for _ in range(2):
+        assert runs.run(host.settings()).problems == []
+        assert host.calls("unlock") == [["unlock"]], "once, of the repository that it was about"
+
+
 def test_a_run_is_unproven_until_restic_was_seen_to_end(
     host: Host, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
