@@ -91,6 +91,9 @@ def init(settings: Settings, say: Say = quiet) -> Outcome:
         except Failure as error:
             outcome.problems.append(str(error))
             continue
+        if became == "created":
+            # Runs count on from here; of a repository that was there already, a check counts first.
+            signals.record(settings, "repositories", repository.name, {"snapshots": 0})
         outcome.values["repositories"][repository.name] = became
         say(f"Repository {repository.name}: {became}")
     return outcome
