@@ -132,8 +132,9 @@ class Kept:
             name: {**variables(host.record), "ansible_host": host.record.address, "ansible_port": 22}
             for name, host in {self.name: self.host, **self.others}.items()
         }
-        groups = {"data": {"hosts": {self.name: {}}}}
-        document = {"all": {"vars": dict(self.settings), "hosts": known, "children": groups}}
+        # The others are there, and nothing more is wanted of them.
+        groups = {"data": {"hosts": {self.name: {}}, "vars": dict(self.settings)}}
+        document = {"all": {"hosts": known, "children": groups}}
         path.write_text(yaml.safe_dump(document, sort_keys=False, width=1000), "utf-8")
         return path
 

@@ -283,9 +283,9 @@ class Restic:
         return str(json.loads(said[max(said.find("{"), 0) :])["id"])
 
     def snapshots(self, host: str | None = None, tags: Iterable[str] = (TAG,)) -> list[Snapshot]:
-        """Snapshots of the role, the oldest first; of all hosts where none is named. Raises Refused."""
+        """Snapshots with any of these tags, the oldest first; of all hosts where none is named. Raises Refused."""
         of = [f"--host={host}"] if host else []
-        done = self.call(["snapshots", "--json", *of, f"--tag={','.join(tags)}"], SHORT)
+        done = self.call(["snapshots", "--json", *of, *(f"--tag={one}" for one in tags)], SHORT)
         return snapshots_in(done.out)
 
     def backup(self, paths: Iterable[str], tags: Iterable[str], exclude: Iterable[str] = ()) -> Mapping[str, Any]:

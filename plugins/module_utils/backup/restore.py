@@ -266,8 +266,7 @@ class Restore:
         for restic in self.restics:
             self.restic = restic
             try:
-                snapshots = [*self.restic.snapshots(host), *self.restic.snapshots(host, (SAFETY,))]
-                return choose(sorted(snapshots, key=lambda one: one.time), self.asked.snapshot, time.time())
+                return choose(self.restic.snapshots(host, (TAG, SAFETY)), self.asked.snapshot, time.time())
             except Failure as error:
                 problems.append(f"{self.restic.repository.name}: {error}")
         raise Failure("; ".join(problems))

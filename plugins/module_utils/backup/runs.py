@@ -96,6 +96,9 @@ def init(settings: Settings, say: Say = quiet) -> Outcome:
         except Failure as error:
             outcome.problems.append(str(error))
             continue
+        if became == "created":
+            # Runs count on from here; of a repository that was there already, a check counts first.
+            signals.record(settings, "repositories", repository.name, {"snapshots": 0})
         outcome.values["repositories"][repository.name] = became
         say(f"Repository {repository.name}: {became}")
     return outcome
@@ -111,18 +114,17 @@ def _init(settings: Settings, restic: Restic, seconds: float = SHORT) -> str:
     except Refused as error:
         if error.meaning == Meaning.ABSENT and not known:
             restic.call(["init"], seconds)
-            became = "created"
+            found, became = restic.id(seconds), "created"
         elif error.meaning == Meaning.ABSENT:
             raise Failure(
                 f"Repository {name} is gone: this host has seen {known['id'][:8]} at {restic.repository.location}, and "
                 f"there is none now; remove {path} to have a new one made there"
             ) from None
         elif error.meaning == Meaning.PASSWORD and _former_passwords(settings, name, known):
-            _bring_in(settings, restic, _former_passwords(settings, name, known))
+            found = _bring_in(settings, restic, _former_passwords(settings, name, known))
             became = "password"
         else:
             raise
-        found = restic.id(seconds)
     if known and known["id"] != found:
         raise Failure(
             f"Repository {name} is another one: this host has seen {known['id'][:8]}, and {found[:8]} is at "
@@ -162,8 +164,8 @@ def _former_passwords(settings: Settings, name: str, known: Mapping[str, str]) -
     return [*former, *([known["password"]] if known else [])]
 
 
-def _bring_in(settings: Settings, restic: Restic, passwords: Iterable[str]) -> None:
-    """Add the password that is set, by one that opens the repository. Raises Failure where none does.
+def _bring_in(settings: Settings, restic: Restic, passwords: Iterable[str]) -> str:
+    """Add the password that is set, by one that opens the repository, and return its ID. Raises Failure if none does.
 
     The former one goes on opening it for as long as it is set as such, or where nothing may be removed.
     """
@@ -180,13 +182,13 @@ def _bring_in(settings: Settings, restic: Restic, passwords: Iterable[str]) -> N
                     continue
                 raise
             by_former.call(["key", "add", f"--new-password-file={settings.folder / f'{name}.password'}"], SHORT)
-            restic.id()
+            found = restic.id()
             if not (settings.folder / f"{name}.former-password").exists() and not restic.repository.append_only:
                 keys = json.loads(by_former.call(["key", "list", "--json"], SHORT).out)
                 for key in keys:
                     if key["current"]:
                         restic.call(["key", "remove", key["id"]], SHORT)
-            return
+            return found
     raise Failure(
         f"Repository {name} is opened neither by its password nor by a former one: set the one that opens it as "
         f"former_password"

@@ -100,8 +100,10 @@ elif args[0] == "backup":
     put(repository + "/snapshots", found)
     print(json.dumps({{"message_type": "summary", "snapshot_id": id[:8], "data_added": 5}}))
 elif args[0] == "snapshots":
-    tags, host = set(flag("--tag").split(",")), flag("--host")
-    print(json.dumps([one for one in found if tags <= set(one["tags"]) and host in (None, one["hostname"])]))
+    # All tags of one of the options.
+    tags, host = [set(one[6:].split(",")) for one in sys.argv if one.startswith("--tag=")], flag("--host")
+    tagged = [one for one in found if any(each <= set(one["tags"]) for each in tags)]
+    print(json.dumps([one for one in tagged if host in (None, one["hostname"])]))
 elif args[0] == "forget" and "--prune" not in args:
     put(repository + "/snapshots", [one for one in found if not one["id"].startswith(tuple(args[1:]))])
 if mine:

@@ -192,6 +192,7 @@ def test_a_repository(host: Host, restic: Restic) -> None:
     assert one.id.startswith(summary["snapshot_id"])
     assert restic.snapshots("other") == []
     assert len(restic.snapshots(tags=["run=1"])) == 1
+    assert restic.snapshots(tags=["production-backup-safety", "run=1"]) == [one], "one of the tags is enough"
     restic.restore(one.id, host.root / "back", ["/etc/a*"], 5)
     assert host.calls("restore")[-1] == ["restore", one.id, f"--target={host.root}/back", r"--include=/etc/a\*"]
     restic.forget([one.id])

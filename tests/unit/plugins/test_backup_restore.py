@@ -210,7 +210,7 @@ class FakeRestic:
         return "0.14.0"
 
     def snapshots(self, host: str, tags: Iterable[str] = ("production-backup",)) -> list[Snapshot]:
-        return [one for one in self.store.snapshots if one.host == host and set(tags) <= set(one.tags)]
+        return [one for one in self.store.snapshots if one.host == host and set(tags) & set(one.tags)]
 
     def restore(self, id: str, target: Path, includes: Iterable[str] = ()) -> None:
         for include in list(includes) or [f"/{one.name}" for one in self.store.tree(id).iterdir()]:

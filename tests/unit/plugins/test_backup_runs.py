@@ -165,7 +165,16 @@ def test_hashes_of_files_that_did_not_change_are_not_worked_out_again(
     assert [(host.stage() / "listings" / one.name).read_bytes() for one in listings] == first
 
 
-def test_snapshots_are_counted_once_their_number_is_known(settings: Settings) -> None:
+def test_snapshots_of_a_new_repository_are_counted_from_the_first_one(settings: Settings) -> None:
+    none = 'production_backup_snapshots{repository="near"} 0\n'
+    assert none in signals.metrics(settings, signals.state(settings)), "also before there is one"
+    runs.run(settings)
+    assert of(settings)["snapshots"] == 1
+
+
+def test_snapshots_of_a_known_repository_are_counted_once_their_number_is_known(settings: Settings) -> None:
+    settings.state.unlink()
+    assert runs.init(settings).values["repositories"]["near"] == "opened"
     runs.run(settings)
     assert "snapshots" not in of(settings)
     runs.check(settings)
