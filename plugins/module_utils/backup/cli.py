@@ -112,12 +112,12 @@ def _dispatch(arguments: argparse.Namespace, settings: Settings) -> int:
 
 def _ended(arguments: argparse.Namespace, outcome: Outcome) -> int:
     if arguments.json:
-        print(json.dumps({"ok": not outcome.problems, "problems": outcome.problems, **outcome.values}, indent=1))
+        runs.aloud(json.dumps({"ok": not outcome.problems, "problems": outcome.problems, **outcome.values}, indent=1))
     elif arguments.verb == "snapshots":
         for name, found in outcome.values["repositories"].items():
             for one in found:
                 when = time.strftime("%Y-%m-%d %H:%M:%S %Z", time.localtime(one["time"]))
-                print(f"{name}  {one['id'][:8]}  {when}  {one['host']}")
+                runs.aloud(f"{name}  {one['id'][:8]}  {when}  {one['host']}")
     elif arguments.verb == "status":
         _print_status(outcome.values)
     for problem in outcome.problems:
@@ -129,9 +129,9 @@ def _print_status(values: dict[str, Any]) -> None:
     times = (("last_success", "backup"), ("prune_success", "prune"), ("check_success", "check"))
     for name, one in sorted(values["repositories"].items()):
         said = [f"{what} {_ago(one[key])}" for key, what in times if one.get(key)]
-        print(f"{name}: {', '.join(said) or 'nothing yet'}; {one.get('snapshots', 'unknown')} snapshots")
+        runs.aloud(f"{name}: {', '.join(said) or 'nothing yet'}; {one.get('snapshots', 'unknown')} snapshots")
     for name, one in sorted(values["drills"].items()):
-        print(f"{name}: drill {_ago(one['last_success']) if one.get('last_success') else 'never well'}")
+        runs.aloud(f"{name}: drill {_ago(one['last_success']) if one.get('last_success') else 'never well'}")
 
 
 def _ago(moment: float) -> str:

@@ -332,11 +332,11 @@ def main(argv: Sequence[str], settings: Settings, problems: list[str] | None = N
         results.append(result)
         path = kept(settings, result)
         for line in result.problems:
-            print(line, file=sys.stderr)
+            sys.stderr.write(f"{line}\n")
         if result.ok and not told.json:
-            print(f"RTO {span(result.rto_seconds or 0)}, RPO {span(result.rpo_seconds or 0)}: {path}")
+            runs.aloud(f"RTO {span(result.rto_seconds or 0)}, RPO {span(result.rpo_seconds or 0)}: {path}")
     if told.json:
-        print(json.dumps({"ok": all(one.ok for one in results), "drills": [asdict(one) for one in results]}))
+        runs.aloud(json.dumps({"ok": all(one.ok for one in results), "drills": [asdict(one) for one in results]}))
     if problems is not None:
         problems += [f"{one.repository}: {line}" for one in results for line in one.problems]
     return 0 if all(one.ok for one in results) else 1

@@ -22,8 +22,7 @@ from typing import IO, Any, TypedDict
 from urllib.parse import quote
 
 from . import programs
-from .programs import BLOCK
-from .programs import Failure as Failure
+from .programs import BLOCK, Failure
 from .settings import Source
 
 # root is let in by who it is: no password is in any of this.

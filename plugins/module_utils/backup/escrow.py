@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -75,5 +76,6 @@ def main(argv: Sequence[str]) -> int:
             proven.append(prove(settings, repository, told.password, time.time()))
         except Failure as error:
             problems.append(str(error))
-    print(json.dumps({"ok": not problems, "problems": problems, "proven": time.time(), "repositories": proven}))
+    answer = {"ok": not problems, "problems": problems, "proven": time.time(), "repositories": proven}
+    sys.stdout.write(f"{json.dumps(answer)}\n")
     return 1 if problems else 0

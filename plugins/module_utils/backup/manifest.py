@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from .programs import Failure as Failure
+from .programs import Failure
 from .settings import read_json
 
 # Files that are being hashed, or wait for one before them in the listing.

@@ -23,8 +23,7 @@ from typing import Any
 from urllib.parse import quote
 
 from . import programs
-from .programs import TIMED_OUT, Done
-from .programs import Failure as Failure
+from .programs import TIMED_OUT, Done, Failure
 from .settings import Repository, Settings, read_json
 
 PROGRAM = "/usr/bin/restic"

@@ -453,10 +453,10 @@ def main(argv: Sequence[str], settings: Settings) -> int:
         result = {"ok": True, **Restore(settings, asked, say).run()}
     except Failure as error:
         result = {"ok": False, "problem": str(error)}
-        print(str(error), file=sys.stderr)
+        sys.stderr.write(f"{error}\n")
     if as_json:
-        print(json.dumps(result))
+        runs.aloud(json.dumps(result))
     elif result["ok"]:
         done = f"Would restore {', '.join(result['parts'])}" if told["dry_run"] else "Restored"
-        print(f"{done} ({result['seconds']:.1f} s)")
+        runs.aloud(f"{done} ({result['seconds']:.1f} s)")
     return 0 if result["ok"] else 1

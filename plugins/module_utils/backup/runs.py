@@ -11,6 +11,7 @@ import os
 import secrets
 import shutil
 import stat
+import sys
 import tempfile
 import threading
 import time
@@ -50,7 +51,8 @@ def quiet(line: str) -> None:
 
 def aloud(line: str) -> None:
     """At once, also into a pipe or the journal: it has been said, whatever ends what comes next."""
-    print(line, flush=True)
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
 
 
 @contextlib.contextmanager
@@ -261,7 +263,7 @@ def _stage(settings: Settings, name: str, started: float, say: Say) -> list[str]
     (stage / "listings").mkdir(mode=0o700, parents=True)
     os.chmod(stage, 0o700)
     files = [(one, place(one)) for one in settings.sources if one.kind in ("path", "volume")]
-    exclude = excluded(settings, [path for _, path in files])
+    exclude = excluded(settings, [path for _source, path in files])
     stop = threading.Event()
     with ThreadPoolExecutor(1) as aside:
         # Files are hashed while the databases write their dumps.
@@ -286,7 +288,7 @@ def _stage(settings: Settings, name: str, started: float, say: Say) -> list[str]
     content["versions"]["restic"] = Restic(settings, settings.repositories[0]).version()
     signals.write(stage / "manifest.json", json.dumps(content, indent=1, sort_keys=True) + "\n", 0o600)
     _refuse_to_lose(stage, exclude)
-    return [*(path for _, path in files), str(stage)]
+    return [*(path for _source, path in files), str(stage)]
 
 
 def _refuse_to_lose(stage: Path, exclude: Sequence[str]) -> None:

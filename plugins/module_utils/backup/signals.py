@@ -190,7 +190,7 @@ def tell(settings: Settings, verb: str, problem: str) -> list[str]:
 def _tried(name: str, way: Callable[[], None]) -> str:
     """Empty where it worked, or a sentence: without the address, which is a secret."""
     problem = ""
-    for _ in range(TRIES):
+    for _try in range(TRIES):
         try:
             way()
             return ""
@@ -221,10 +221,10 @@ def _hook(settings: Settings, verb: str, problem: str, text: str) -> None:
 
 def _send(url: str, body: bytes, kind: str) -> None:
     # Takes as long to load as all the rest, and most hosts tell nobody.
-    from urllib.request import Request, urlopen
+    from urllib.request import Request, build_opener
 
     request = Request(url, body, {"Content-Type": kind, "User-Agent": "production-backup"})
-    with urlopen(request, timeout=SECONDS) as answer:
+    with build_opener().open(request, timeout=SECONDS) as answer:
         answer.read(1024)
 
 
