@@ -53,11 +53,11 @@ LOCAL_FOLDERS: Mapping[str, tuple[str, ...]] = {"csp_evaluator": ("node", "npm")
 # These need hosts, which are called as no other suite's, and mostly wait for them: they run beside other suites,
 # before the scenarios and the longest first, so that none is left to run alone at the end.
 SHARING_FOLDERS = ("backup", "lockout", "runbooks", "acme", "audit", "application")
-# These need hosts and much of the machine, the longest first: they hit upon moments, bring load or drive a browser.
-DEMANDING_FOLDERS = ("deploys", "faults", "outside", "browser")
+# These need hosts and the machine for themselves: they hit upon moments, bring load or drive a browser.
+LONELY_FOLDERS = ("hosts", "faults", "deploys", "outside", "browser")
 
 SHARING: Mapping[str, Any] = {"needs_hosts": True, "at_a_time": HOSTS_AT_A_TIME}
-DEMANDING: Mapping[str, Any] = {"needs_hosts": True, "at_a_time": AT_A_TIME}
+LONELY: Mapping[str, Any] = {"needs_hosts": True, "at_a_time": 1}
 
 Command = tuple[str, ...]
 
@@ -168,13 +168,13 @@ def all_suites(root: Path) -> list[Suite]:
         Suite("sanity", ((PYTHON, "tools/sanity.py"),)),
         *(suite for name in SHARING_FOLDERS for suite in pytest_suite(root, name, **SHARING)),
         *(scenario_suite(root, path.parent.name) for path in sorted(root.glob("molecule/*/molecule.yml"))),
-        *(suite for name in DEMANDING_FOLDERS for suite in pytest_suite(root, name, **DEMANDING)),
+        *(suite for name in LONELY_FOLDERS for suite in pytest_suite(root, name, **LONELY)),
     ]
 
 
 def folders_without_suite(root: Path) -> list[Result]:
     """A failed row for whatever below tests/ holds tests that no suite runs."""
-    known = {"unit", *LOCAL_FOLDERS, *SHARING_FOLDERS, *DEMANDING_FOLDERS}
+    known = {"unit", *LOCAL_FOLDERS, *SHARING_FOLDERS, *LONELY_FOLDERS}
     found = {path.relative_to(root / "tests").parts[0] for path in (root / "tests").rglob("test_*.py")}
     return [Result(f"tests/{name}", "failed", 0.0, "no suite runs it") for name in sorted(found - known)]
 
