@@ -44,20 +44,16 @@ LONGEST_COMMAND = 1800.0  # seconds; what takes longer hangs
 WIDTH = 120
 TAIL = 40  # lines of output shown where a suite fails
 AT_A_TIME = 2
-HOSTS_AT_A_TIME = 3  # two suites leave two processors idle for nearly half of their time
 MACHINE_LACKS = 2  # the exit code by which tools/testhosts says that it cannot work here
 RELEASES = ("12", "13")
 
 # Folders below tests/. Each runs where it exists.
 LOCAL_FOLDERS: Mapping[str, tuple[str, ...]] = {"csp_evaluator": ("node", "npm")}  # the programs they need
-# These need hosts, which are called as no other suite's, and mostly wait for them: they run beside other suites,
+# These need hosts, which are called as no other suite's, and mostly wait for them: they run beside another suite,
 # before the scenarios and the longest first, so that none is left to run alone at the end.
 SHARING_FOLDERS = ("backup", "lockout", "runbooks", "acme", "audit", "application")
 # These need hosts and the machine for themselves: they hit upon moments, bring load or drive a browser.
 LONELY_FOLDERS = ("hosts", "faults", "deploys", "outside", "browser")
-
-SHARING: Mapping[str, Any] = {"needs_hosts": True, "at_a_time": HOSTS_AT_A_TIME}
-LONELY: Mapping[str, Any] = {"needs_hosts": True, "at_a_time": 1}
 
 Command = tuple[str, ...]
 
@@ -156,7 +152,7 @@ def scenario_suite(root: Path, scenario: str) -> Suite:
         wanted=ROLE_STEPS if (root / "roles" / scenario).is_dir() else ("verify",),
     )
     command = ("molecule", "test", "-s", scenario)
-    return Suite(f"molecule/{scenario}", (command,), judge, **SHARING)
+    return Suite(f"molecule/{scenario}", (command,), judge, needs_hosts=True)
 
 
 def all_suites(root: Path) -> list[Suite]:
@@ -166,9 +162,9 @@ def all_suites(root: Path) -> list[Suite]:
         unit_suite(),
         *(suite for name, needed in LOCAL_FOLDERS.items() for suite in pytest_suite(root, name, programs=needed)),
         Suite("sanity", ((PYTHON, "tools/sanity.py"),)),
-        *(suite for name in SHARING_FOLDERS for suite in pytest_suite(root, name, **SHARING)),
+        *(suite for name in SHARING_FOLDERS for suite in pytest_suite(root, name, needs_hosts=True)),
         *(scenario_suite(root, path.parent.name) for path in sorted(root.glob("molecule/*/molecule.yml"))),
-        *(suite for name in LONELY_FOLDERS for suite in pytest_suite(root, name, **LONELY)),
+        *(suite for name in LONELY_FOLDERS for suite in pytest_suite(root, name, needs_hosts=True, at_a_time=1)),
     ]
 
 

@@ -31,7 +31,7 @@ def asked(path: str, filters: Mapping[str, Sequence[str]] | None = None) -> Any:
         told = answer(Probe(socket=SOCKET), f"http://docker{path}{chosen}", PATIENCE)
         found = json.loads(told.body)
     except (OSError, http.client.HTTPException, ValueError) as error:
-        raise Unanswered(f"Docker does not answer at {SOCKET}: {error or type(error).__name__}") from error
+        raise Unanswered(f"Docker does not answer at {SOCKET}: {str(error) or type(error).__name__}") from error
     if told.status != 200:
         raise Unanswered(f"Docker answers {path} with {told.status}: {found['message']}")
     return found

@@ -66,7 +66,7 @@ def complaint(probe: Probe) -> str:
             words = Path(probe.file).read_text("utf-8").split()
             return "" if words == probe.body.split() else f"{probe.file} is {' '.join(words)}, not {probe.body}"
     except (OSError, http.client.HTTPException) as error:
-        return f"{probe.tcp or probe.http or probe.file}: {error or type(error).__name__}"
+        return f"{probe.tcp or probe.http or probe.file}: {str(error) or type(error).__name__}"
     if probe.unit:
         return _unit_complaint(probe, probe.unit)
     done = run(probe.exec)

@@ -181,3 +181,11 @@ def test_one_with_a_time_of_its_own_is_waited_for_first(tmp_path: Path) -> None:
     late.start()
     assert wait_for([patient, Probe(exec=["test", "-e", str(flag)])], 0) == []
     late.join()
+
+
+def test_an_error_without_words_is_told_by_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    def silent(*_arguments: object) -> None:
+        raise TimeoutError
+
+    monkeypatch.setattr(probe.socket, "create_connection", silent)
+    assert complaint(Probe(tcp="127.0.0.1:1")) == "127.0.0.1:1: TimeoutError"
