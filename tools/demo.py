@@ -1,10 +1,11 @@
 # Copyright: fushuma.production contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""`make demo`: a throw-away host, everything of site.yml on it, and a page to open."""
+"""`make demo`: a throw-away host, everything of site.yml on it, a backup on another one, and a page to open."""
 
 from __future__ import annotations
 
 import argparse
+import json
 import shutil
 import ssl
 import subprocess
@@ -25,22 +26,41 @@ INVENTORY = ROOT / "inventories" / "demo"
 CONNECTION = INVENTORY / "host_vars" / "demo" / "connection.yml"
 SECRETS = INVENTORY / ".secrets"
 NAME, RELEASE = "demo", "13"
+OFFSITE = "demo-offsite"  # where its backups go
+NETWORK = "demo"
 HTTPS_PORT = 8443
 URL = f"https://localhost:{HTTPS_PORT}/"
 SHOP = f"https://shop.localhost:{HTTPS_PORT}/"
 FIRST, NEXT = "1.0.0", "1.1.0"  # releases of the shop
 ANSWER_SECONDS = 30.0
+# A user who comes by SFTP with a key, and gets no further than its folder.
+TAKE_BACKUPS = """
+set -eu
+id demo >/dev/null 2>&1 || useradd --no-create-home --home-dir /srv/demo --shell /usr/sbin/nologin demo
+install -d -m 0755 /srv/demo
+install -d -m 0700 -o demo -g demo /srv/demo/restic
+echo "$1" >/etc/ssh/demo.keys
+printf '%s\\n' 'Match User demo' 'AuthorizedKeysFile /etc/ssh/demo.keys' 'ChrootDirectory /srv/demo' \
+    'ForceCommand internal-sftp' 'AllowTcpForwarding no' >/etc/ssh/sshd_config.d/demo.conf
+systemctl reload ssh.service
+cat /etc/ssh/ssh_host_ed25519_key.pub
+"""
 
 
 def up() -> int:
     """Boot the host, converge it, see that it answers, and say what runs; returns the exit code."""
     started = time.monotonic()
-    failed = testhosts(["up", f"{NAME}:{RELEASE}", "--publish", f"{HTTPS_PORT}:443"])
+    failed = testhosts(["up", f"{NAME}:{RELEASE}", "--publish", f"{HTTPS_PORT}:443", "--network", NETWORK])
+    failed = failed or testhosts(["up", f"{OFFSITE}:{RELEASE}", "--network", NETWORK])
     if failed:
         return failed
     CONNECTION.parent.mkdir(parents=True, exist_ok=True)
     image = application_image.build(FIRST)
-    told = {**inventory.variables(host.record_of(NAME)), "shop_archive": str(image.archive)}
+    told = {
+        **inventory.variables(host.record_of(NAME)),
+        "shop_archive": str(image.archive),
+        "offsite_host_key": take_backups(),
+    }
     CONNECTION.write_text("---\n" + yaml.safe_dump(told, sort_keys=False))
     print("Running playbooks/site.yml ...", flush=True)
     playbook = [str(Path(sys.executable).with_name("ansible-playbook")), "-i", str(INVENTORY), "playbooks/site.yml"]
@@ -54,8 +74,35 @@ def up() -> int:
     if wrong:
         print(f"{URL} does not answer as it should: {wrong}")
         return 1
-    print(summary(time.monotonic() - started))
+    seconds = time.monotonic() - started
+    print("Making a backup, and restoring what lies on the other host for a drill ...", flush=True)
+    print(summary(seconds, drilled()))
     return 0
+
+
+def on(name: str, *argv: str) -> str:
+    """What a command says on a host, run there as root; raises CalledProcessError."""
+    command = [sys.executable, str(ROOT / "tools" / "testhosts"), "exec", name, "--", *argv]
+    return subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
+
+
+def take_backups() -> str:
+    """Have the other host take backups; returns the key by which it is known."""
+    key = SECRETS / "offsite"
+    if not key.exists():
+        key.parent.mkdir(parents=True, exist_ok=True)
+        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", NAME, "-f", str(key)], check=True)
+    return on(OFFSITE, "sh", "-c", TAKE_BACKUPS, "sh", key.with_suffix(".pub").read_text()).strip()
+
+
+def drilled() -> str:
+    """Back up, restore from the other host beside everything else, and say what was measured."""
+    try:
+        on(NAME, "systemctl", "start", "production-backup@run.service")
+        (found,) = json.loads(on(NAME, "production-backup", "drill", "--json"))["drills"]
+    except (subprocess.CalledProcessError, ValueError) as error:
+        return f"failed: {error}"
+    return f"RTO {found['rto_seconds']:.1f} s, RPO {found['rpo_seconds']:.1f} s, measured by a drill just now"
 
 
 def wait_for_answer() -> str:
@@ -74,11 +121,11 @@ def wait_for_answer() -> str:
         time.sleep(0.2)
 
 
-def summary(seconds: float) -> str:
+def summary(seconds: float, drill: str) -> str:
     """What now runs, how to open it, where its secrets lie and how to remove it."""
     new = f"$(.venv/bin/python tools/application_image.py {NEXT})"
     ssh = f".venv/bin/python tools/testhosts exec {NAME} -- bash"
-    whole = "nginx (TLS, a strict CSP), Docker, MariaDB, Redis and a shop"
+    whole = "nginx (TLS, a strict CSP), Docker, MariaDB, Redis, a shop and backups"
     rows = [
         (
             "runs",
@@ -90,6 +137,7 @@ def summary(seconds: float) -> str:
         ("go back", ".venv/bin/ansible-playbook -i inventories/demo playbooks/rollback.yml"),
         ("figures", f"{URL}status, user operator, password in {shown(SECRETS)}/status-operator"),
         ("secrets", f"{shown(SECRETS)}/ (made on this machine, ignored by git)"),
+        ("backups", f"in /srv/backups and on {OFFSITE}; restored from there: {drill}"),
         ("run again", ".venv/bin/ansible-playbook -i inventories/demo playbooks/site.yml"),
         ("look inside", ssh),
         ("remove", "make demo-down"),
@@ -98,8 +146,8 @@ def summary(seconds: float) -> str:
 
 
 def down() -> int:
-    """Remove the host, how it was reached and its secrets."""
-    failed = testhosts(["down", NAME])
+    """Remove both hosts, how they were reached and their secrets."""
+    failed = testhosts(["down", NAME, OFFSITE])
     shutil.rmtree(CONNECTION.parent, ignore_errors=True)
     shutil.rmtree(SECRETS, ignore_errors=True)
     return failed

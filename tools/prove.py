@@ -51,7 +51,7 @@ RELEASES = ("12", "13")
 LOCAL_FOLDERS: Mapping[str, tuple[str, ...]] = {"csp_evaluator": ("node", "npm")}  # the programs they need
 # These need hosts, which are called as no other suite's, and mostly wait for them: they run beside another suite,
 # before the scenarios and the longest first, so that none is left to run alone at the end.
-SHARING_FOLDERS = ("lockout", "runbooks", "acme", "audit", "application")
+SHARING_FOLDERS = ("backup", "lockout", "runbooks", "acme", "audit", "application")
 # These need hosts and the machine for themselves: they hit upon moments, bring load or drive a browser.
 LONELY_FOLDERS = ("hosts", "faults", "deploys", "outside", "browser")
 

@@ -491,12 +491,11 @@ def _open(service: Service, store: Store, outcome: Outcome, digests: dict[str, s
 
 
 def _reversal(service: Service, outcome: Outcome) -> Iterable[Sequence[str]]:
-    """What brings the former files into force again, besides the units."""
-    for file in service.files:
-        if any(argv in outcome.commands for argv in file.apply):
-            yield from file.undo or file.apply
+    """What brings the former files into force again, besides the units; each once, however many files have it."""
+    wanted = [file.undo or file.apply for file in service.files if any(one in outcome.commands for one in file.apply)]
     if any(argv in outcome.commands for argv in service.apply):
-        yield from service.apply
+        wanted.append(service.apply)
+    yield from {tuple(argv): argv for argvs in wanted for argv in argvs}.values()
 
 
 def _retirement(service: Service, outcome: Outcome, *, comes: bool) -> Iterable[Sequence[str]]:

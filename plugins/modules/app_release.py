@@ -32,7 +32,7 @@ options:
     description: What is meant besides the application's settings, as V(planned) has said.
     type: dict
   restart:
-    description: An application whose release is to be started anew.
+    description: An application whose release is to be started anew, or C(*) for all.
     type: str
     default: ""
   scale:
@@ -256,7 +256,7 @@ def planned(applications: list[Application], params: dict[str, Any], *, check: b
             memory,
             force=params["force"],
             back=params["back"],
-            variant=time.strftime("%Y%m%dT%H%M%SZ", time.gmtime()) if params["restart"] == told.name else "",
+            variant=time.strftime("%Y%m%dT%H%M%SZ", time.gmtime()) if params["restart"] in (told.name, "*") else "",
             scale={name: int(count) for name, count in params["scale"].get(told.name, {}).items()},
         )
         plan = releases.plan(meant, memory, engine, migrates=params["migrates"] and not params["back"])

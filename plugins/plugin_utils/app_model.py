@@ -246,7 +246,10 @@ def exports(settings: Settings, host: str, *, first: bool = True) -> dict[str, l
         "health": [{"name": f"application {app['name']}", "units": ["docker.service"]} for app in apps],
         "logs": [{"job": app["name"], "application": app["name"]} for app in apps],
         "memory": list(memory(settings)),
-        "backup": [{"path": one} if one.startswith("/") else {"volume": one} for one in sorted(volumes)],
+        "backup": [
+            {"kind": "path", "path": one} if one.startswith("/") else {"kind": "volume", "volume": one}
+            for one in sorted(volumes)
+        ],
     }
 
 

@@ -23,6 +23,7 @@ from ansible.template import Templar
 from ansible_collections.fushuma.production.plugins.module_utils.mariadb import PART
 from ansible_collections.fushuma.production.plugins.plugin_utils import (
     app,
+    backup,
     docker,
     firewall,
     hardening,
@@ -45,6 +46,7 @@ Judge = Callable[[Mapping[str, Any]], list[Problem]]
 # Each role's own judge: settings with all defaults filled in -> what cannot work.
 JUDGES: Mapping[str, Judge] = {
     "app": app.problems,
+    "backup": backup.problems,
     "docker": docker.problems,
     "firewall": firewall.problems,
     "hardening": hardening.problems,

@@ -16,7 +16,7 @@ from ansible_collections.fushuma.production.plugins.plugin_utils.specs import Op
 SHORTEST = 15
 PLACEHOLDER = re.compile(
     r"change.?me|replace.?me|pass.?word|passwd|secret|example|dummy|sample|placeholder|default|todo|fixme|admin"
-    r"|your[-_ ]|letmein|qwerty|12345|<[^>]*>|x{4,}|\*{4,}|\.{3,}",
+    r"|your[-_ ]|letmein|qwerty|(?<![1-9])12345|<[^>]*>|x{4,}|\*{4,}|\.{3,}",
     re.IGNORECASE,
 )
 # Hexadecimal digits are harmless wherever a secret may stand: in URLs, in shells, in configurations.

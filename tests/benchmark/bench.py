@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import backup_support
 import hosts_support
 import stack_support
 
@@ -118,6 +119,38 @@ RUNTIME_PLAY = """
   gather_facts: false
   roles: [fushuma.production.docker]
 - ansible.builtin.import_playbook: {root}/playbooks/plays/applications.yml
+"""
+
+# What is backed up: 20,000 files of 2 GiB in all, and a database of 500 MiB; neither can be compressed to nothing.
+BACKUP_FILES = """
+import os
+for number in range(20000):
+    folder = f"/srv/uploads/{number % 100}"
+    os.makedirs(folder, exist_ok=True)
+    with open(f"{folder}/{number}", "wb") as file:
+        file.write(os.urandom((2 << 30) // 20000))
+"""
+BACKUP_TABLE = """
+CREATE TABLE large (id INT PRIMARY KEY, text TEXT);
+INSERT INTO large SELECT seq, HEX(RANDOM_BYTES(512)) FROM seq_1_to_512000;
+"""
+BACKUP_OURS = "systemctl start production-backup@run.service"
+BACKUP_MEMORY = "command time --format=%M production-backup run 2>&1 >/dev/null | tail -1"
+BACKUP_BY_HAND = """
+set -e
+mariadb-dump --single-transaction --quick --routines --triggers --events --hex-blob shop > /root/hand.sql
+RESTIC_PASSWORD=by-hand restic --repo /srv/by-hand backup --quiet /srv/uploads /root/hand.sql
+"""
+BACKUP_FORGOTTEN = """
+set -e
+rm -rf /srv/by-hand /srv/backups /root/.cache/restic /var/cache/production-backup
+cd /var/lib/production-backup && rm -rf opened listings state.json
+RESTIC_PASSWORD=by-hand restic --repo /srv/by-hand init --quiet
+production-backup init > /dev/null
+"""
+RESTORE_OURS = "production-backup restore --what everything --to /root/restored > /dev/null; rm -rf /root/restored"
+RESTORE_BY_HAND = """
+RESTIC_PASSWORD=by-hand restic --repo /srv/by-hand restore latest --quiet --target /root/restored; rm -rf /root/restored
 """
 
 
@@ -298,6 +331,58 @@ def runtime(release: str) -> Iterator[Row]:
         hosts_support.removed(host.name)
 
 
+def backup(release: str) -> Iterator[Row]:
+    """A backup through the role, against the same dump and the same restic by hand."""
+    host = hosts_support.booted(f"benchbackup{release}", release)
+    try:
+        (here, *_others) = backup_support.settings()["backup_repositories"]
+        kept = backup_support.Kept(
+            host, WORK, host.name, backup_support.settings(backup_repositories=[{**here, "offsite": True}])
+        )
+        kept.bring_up(rows=1000, files=1)
+        host.install("time")
+        host.python(BACKUP_FILES)
+        host.write("/root/large.sql", BACKUP_TABLE)
+        host.sh("mariadb --no-defaults shop < /root/large.sql")
+
+        def takes(script: str) -> Callable[[], float]:
+            def measured() -> float:
+                started = time.monotonic()
+                host.sh(script)
+                return time.monotonic() - started
+
+            return measured
+
+        def first(script: str) -> Callable[[], float]:
+            def measured() -> float:
+                host.sh(BACKUP_FORGOTTEN)
+                return takes(script)()
+
+            return measured
+
+        pair = in_turns(first(BACKUP_OURS), first(BACKUP_BY_HAND), FIRST_ROUNDS)
+        yield as_long(
+            f"first backup of 2 GiB and a database of 500 MiB, Debian {release} (against by hand)", *pair, 1.1
+        )
+        for script in (BACKUP_OURS, BACKUP_BY_HAND):
+            host.sh(script)
+        pair = in_turns(takes(BACKUP_OURS), takes(BACKUP_BY_HAND), FIRST_ROUNDS)
+        yield as_long(f"the same again, unchanged, Debian {release} (against by hand)", *pair, 1.1)
+        memory = int(host.sh(BACKUP_MEMORY)) / 1024
+        print(f"  its largest process took {memory:.0f} MiB of memory", flush=True)
+        ours, other = in_turns(takes(RESTORE_OURS), takes(RESTORE_BY_HAND), 1)
+        yield as_long(f"restore of all of it to a folder, Debian {release} (against restic alone)", ours, other, None)
+    finally:
+        hosts_support.removed(host.name)
+
+
+def as_long(what: str, ours: float, other: float, times: float | None) -> Row:
+    """Two durations and how much longer ours may take; None where that is only shown."""
+    ratio = ours / other
+    bar = f"{times} x" if times else "none"
+    return Row(what, f"{ours:.1f} s", f"{other:.1f} s", f"{ratio:.2f} x", bar, times is None or ratio <= times)
+
+
 def told(row: Row) -> Row:
     """The row, said at once, so that it is not lost where a later measurement fails."""
     print(f"  {row.what}: {row.ours} / {row.other} = {row.compared} (bar {row.bar})", flush=True)
@@ -316,6 +401,7 @@ PARTS: dict[str, Callable[[str], Iterator[Row]]] = {
     "host": lambda release: roles_alone(HOST, release),
     "nginx": lambda release: roles_alone(NGINX, release),
     "runtime": runtime,
+    "backup": backup,
 }
 
 

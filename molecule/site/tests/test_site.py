@@ -66,6 +66,7 @@ def test_settings_are_judged_before_a_host_is_touched() -> None:
         "Run the engine of containers",
         "Serve sites over TLS",
         "Deploy applications, one batch of hosts after the other",
+        "Back up what there is now, in several places",
     ]
 
 

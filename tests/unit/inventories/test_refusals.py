@@ -33,6 +33,19 @@ SETTINGS: dict[str, Any] = {
     ],
     "mariadb_databases": [{"name": "shop"}],
     "mariadb_max_connections": 100,
+    "backup_repositories": [
+        {
+            "name": "offsite",
+            "kind": "s3",
+            "url": "http://s3.fushuma.com",
+            "path": "all1",
+            "access_key": "A1",
+            "secret_key": f"{CANARY}-1",
+            "password": f"{CANARY}-2",
+        }
+    ],
+    "backup_schedule": {"run": "17 2 * * 1-5"},
+    "backup_paths": ["/etc", "/var/lib"],
     "app_applications": [
         an_app(
             "shop", web={"memory": "2g", "connections": [{"host": "all1", "processes": 4, "pools": 2, "limit": 10}]}
@@ -56,6 +69,9 @@ WANTED = {
     "a placeholder": "app_applications[1].secrets.TOKEN is a secret of 8 characters: it is a placeholder",
     "a policy that loses a queue": "a queue would lose jobs where memory is full",
     "a volume that two apps write": "app_applications[0].processes[0].volumes[0].source writes it too",
+    "backups without TLS": 'backup_repositories[0].url is "http://s3.fushuma.com": everybody on the way could read',
+    "backups that are too far apart": "backups are up to 3d and 15m of random_delay apart",
+    "files of a running database": 'backup_paths[1] is "/var/lib": /var/lib/mysql is in it',
     "an unknown key": "app_applications[1].replica is 2: nothing reads a setting of this name",
 }
 
@@ -86,6 +102,9 @@ def right() -> dict[str, Any]:
         "host_memory": "12gb",
         "redis_instances": [{"name": "jobs", "use": "queue", "port": 6380, "memory": "1gb"}],
         "mariadb_max_connections": 200,
+        "backup_repositories": [{**SETTINGS["backup_repositories"][0], "url": "https://s3.fushuma.com"}],
+        "backup_schedule": {},
+        "backup_exclude": ["/var/lib/mysql", "/var/lib/redis"],
         "app_applications": [SETTINGS["app_applications"][0], blog],
     }
 

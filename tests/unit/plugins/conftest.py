@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler
@@ -55,6 +56,15 @@ case $verb in
     for name; do rm -f "units/$name.enabled"; done ;;
 esac
 """
+
+
+@pytest.fixture(autouse=True)
+def process_as_it_was() -> Iterator[None]:
+    """A program's main() sets these for its whole process."""
+    mask, handler = os.umask(0o022), signal.getsignal(signal.SIGTERM)
+    yield
+    os.umask(mask)
+    signal.signal(signal.SIGTERM, handler)
 
 
 @dataclass

@@ -380,7 +380,7 @@ def test_exports() -> None:
     ]
     assert found["health"][1] == {"name": "application other", "units": ["docker.service"]}
     assert [one["job"] for one in found["logs"]] == ["shop", "other"]
-    assert found["backup"] == [{"path": "/srv/w"}, {"volume": "uploads"}]
+    assert found["backup"] == [{"kind": "path", "path": "/srv/w"}, {"kind": "volume", "volume": "uploads"}]
     assert [(one["setting"], one["bytes"], one["what"]) for one in found["memory"]] == [
         (f"{place}.processes[0].memory", 4 * 512 * 1024**2, "4 x 512m of shop web"),
         (f"{place}.processes[1].memory", 1024**3, "1 x 1g of shop worker"),

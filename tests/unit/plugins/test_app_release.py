@@ -198,6 +198,8 @@ def test_a_release_is_started_anew(engine: Engine, capsys: Capsys) -> None:
     deployed(capsys)
     another = run_module(module.main, capsys, state="planned", restart="another", **told())
     assert another["plans"][0]["changed"] is False
+    every = run_module(module.main, capsys, state="planned", restart="*", **told())
+    assert every["plans"][0]["changed"]
     plan = run_module(module.main, capsys, state="planned", restart="shop", **told())["plans"][0]
     assert (plan["slot"], plan["changed"]) == ("b", True)
     deployed(capsys, restart="shop")

@@ -9,6 +9,7 @@ import pytest
 from ansible.parsing.dataloader import DataLoader
 from ansible.plugins.loader import lookup_loader
 from ansible.template import Templar
+from ansible_collections.fushuma.production.plugins.plugin_utils import specs
 
 SITE = {"name": "www.fushuma.com", "root": "/srv/www"}
 
@@ -83,6 +84,57 @@ def test_redis_tells_where_its_instances_are_and_how_they_are_seen(tmp_path: Pat
         {"name": "redis cache", "units": ["redis-server@cache.service"]}
     ]
     assert asked("logs", settings, playbook=str(playbook)) == [{"unit": "redis-server@cache.service", "job": "redis"}]
+
+
+def test_redis_tells_how_to_have_its_data_written(tmp_path: Path) -> None:
+    playbook = tmp_path / "own.yml"
+    playbook.write_text("- hosts: all\n  roles: [fushuma.production.redis]\n")
+    instances = [
+        {"name": "cache"},
+        {"name": "jobs", "use": "queue", "settings": {"dbfilename": "jobs.rdb"}},
+        {"name": "pages", "persistence": "snapshot"},
+        {"name": "votes", "use": "session", "persistence": "none"},
+        {"name": "old", "use": "queue", "state": "absent"},
+    ]
+    jobs, pages = asked("backup", {"redis_instances": instances, "redis_server": "valkey"}, playbook=str(playbook))
+    assert jobs == {
+        "kind": "redis",
+        "instance": "jobs",
+        "server": "valkey",
+        "folder": "/var/lib/valkey/jobs",
+        "rdb": "/var/lib/valkey/jobs/jobs.rdb",
+        "unit": "valkey-server@jobs.service",
+        "cli": ["/usr/local/sbin/valkey-admin", "jobs"],
+    }
+    assert (pages["instance"], pages["rdb"]) == ("pages", "/var/lib/valkey/pages/dump.rdb")
+
+
+def test_what_a_host_has_to_back_up_is_handed_over() -> None:
+    """As site.yml asks for it, and as the role takes it."""
+    groups = {"all": ["all1"], "edge": ["all1"], "data": ["all1"], "app": ["all1"]}
+    web = {"name": "web", "port": 3000, "volumes": [{"source": "uploads", "target": "/u"}]}
+    settings = {
+        "groups": groups,
+        "nginx_acme": {"email": "ops@fushuma.com"},
+        "nginx_sites": [{"name": "www.fushuma.com", "upstream": {"servers": ["127.0.0.1:3000"]}}],
+        "redis_instances": [{"name": "jobs", "use": "queue"}],
+        "mariadb_databases": [{"name": "shop"}],
+        "app_applications": [{"name": "shop", "image": {"build": "/srv/shop"}, "processes": [web]}],
+    }
+    found = asked("backup", {**settings, "inventory_hostname": "all1"})
+    shown = [(one["kind"], one.get("path") or one.get("volume") or one.get("instance") or "") for one in found]
+    assert shown == [
+        ("path", "/etc/ssh"),
+        ("path", "/etc/production-firewall"),
+        ("redis", "jobs"),
+        ("mariadb", ""),
+        ("path", "/etc/nginx"),
+        ("path", "/etc/letsencrypt"),
+        ("volume", "uploads"),
+    ]
+    assert specs.problems(specs.role_options("backup"), {"backup_sources": found}) == []
+    asking = {**settings, "nginx_sites": [{**settings["nginx_sites"][0], "certificate": {"source": "selfsigned"}}]}
+    assert {"kind": "path", "path": "/etc/letsencrypt"} not in asked("backup", {**asking, "inventory_hostname": "all1"})
 
 
 def test_mariadb_tells_where_it_is_and_what_there_is_to_back_up(tmp_path: Path) -> None:

@@ -34,6 +34,8 @@ OPTIONS: Options = {
         "a" * 11 + "bcde",
         "-----BEGIN PRIVATE KEY-----\nsecret\n-----END PRIVATE KEY-----",
         "f3a9c07be1d2846650bfa7719ce84d0e2b6a98f1d7c3504e",
+        # A number of somebody's service, in whose middle such digits are chance.
+        "https://o45.ingest.sentry.io/api/450612345678/cron/web1/5f0c2b7d9e/",
     ],
 )
 def test_what_protects(value: str) -> None:

@@ -143,6 +143,17 @@ def test_unwanted_service_is_stopped_and_disabled(host: Host, service: ServiceMa
     assert host.commands() == [f"stop {UNIT}", f"disable {UNIT}"]
 
 
+def test_what_several_files_have_in_common_runs_once(host: Host, service: ServiceMaker, accounts: File) -> None:
+    secret = replace(accounts, dest=str(host.path("secret")), in_force=[])
+    converge(service(raw=[accounts, secret]), host.store)
+    assert host.commands() == ["load"]
+    back = host.program("back", f"echo back >>{host.bin}/log")
+    never = [replace(one, content=b"two", undo=[back], in_force=["false"]) for one in (accounts, secret)]
+    with pytest.raises(TransactionError, match="`false` ended with 1"):
+        converge(service(raw=never, probe_timeout=0), host.store)
+    assert host.commands() == ["load", "back"]
+
+
 def test_stale_unit_is_read_again(host: Host, service: ServiceMaker) -> None:
     running(host, service)
     (host.bin / "stale").touch()

@@ -864,7 +864,7 @@ def test_exports_have_the_shape_that_playbooks_hand_over(whole: Role) -> None:
         "logs": {"path", "format", "job"},
         "metrics": {"job", "url"},
         "health": {"name", "units", "url"},
-        "backup": {"path"},
+        "backup": {"kind", "path"},
     }.items():
         assert exports[part]
         assert all(set(one) == keys for one in exports[part]), part
