@@ -13,9 +13,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
-from hosts_support import STATE, Edge
+from hosts_support import STATE, Edge, times
 
-KILLS = 10  # on each release
+KILLS = times(10)  # on each release
 ATTEMPTS = 2 * KILLS  # one that has ended before it is killed does not count
 SEED = os.environ.get("FAULTS_SEED", str(random.randrange(10**6)))
 

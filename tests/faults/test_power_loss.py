@@ -11,9 +11,9 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from hosts_support import Client, Edge, disagreements, on_each, tree_of, wait_for
+from hosts_support import Client, Edge, disagreements, on_each, times, tree_of, wait_for
 
-LOSSES = 3  # on each release
+LOSSES = times(3)  # on each release
 HEAL, NGINX = "fushuma-production-heal.service", "nginx.service"
 
 # Run on the host. Waits for a change under way and stops it after SECONDS, so that nothing more happens until the power
