@@ -339,7 +339,7 @@ def backup(release: str) -> Iterator[Row]:
         kept = backup_support.Kept(
             host, WORK, host.name, backup_support.settings(backup_repositories=[{**here, "offsite": True}])
         )
-        kept.bring_up(rows=1000, files=1)
+        kept.bring_up(rows=1000, files=10)
         host.install("time")
         host.python(BACKUP_FILES)
         host.write("/root/large.sql", BACKUP_TABLE)
