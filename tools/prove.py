@@ -16,7 +16,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
@@ -52,6 +52,8 @@ LOCAL_FOLDERS: Mapping[str, tuple[str, ...]] = {"csp_evaluator": ("node", "npm")
 # These need hosts, which are called as no other suite's, and mostly wait for them: they run beside another suite,
 # before the scenarios and the longest first, so that none is left to run alone at the end.
 SHARING_FOLDERS = ("backup", "lockout", "runbooks", "acme", "audit", "application")
+# Scenarios that take several minutes begin before the others, for the same reason.
+LONG_SCENARIOS = ("stack", "backup", "backup_options", "site", "docker")
 # These need hosts and the machine for themselves: they hit upon moments, bring load or drive a browser.
 LONELY_FOLDERS = ("hosts", "faults", "deploys", "outside", "browser")
 
@@ -163,9 +165,15 @@ def all_suites(root: Path) -> list[Suite]:
         *(suite for name, needed in LOCAL_FOLDERS.items() for suite in pytest_suite(root, name, programs=needed)),
         Suite("sanity", ((PYTHON, "tools/sanity.py"),)),
         *(suite for name in SHARING_FOLDERS for suite in pytest_suite(root, name, needs_hosts=True)),
-        *(scenario_suite(root, path.parent.name) for path in sorted(root.glob("molecule/*/molecule.yml"))),
+        *(scenario_suite(root, name) for name in scenarios(root)),
         *(suite for name in LONELY_FOLDERS for suite in pytest_suite(root, name, needs_hosts=True, at_a_time=1)),
     ]
+
+
+def scenarios(root: Path) -> list[str]:
+    """The names of all scenarios, the long ones first."""
+    found = sorted(path.parent.name for path in root.glob("molecule/*/molecule.yml"))
+    return sorted(found, key=lambda name: LONG_SCENARIOS.index(name) if name in LONG_SCENARIOS else len(found))
 
 
 def folders_without_suite(root: Path) -> list[Result]:
@@ -324,26 +332,29 @@ def prepare_hosts(runner: Runner, required: bool) -> Result:
 
 
 def run_all(suites: Sequence[Suite], runner: Runner, hosts_required: bool) -> list[Result]:
-    """Run the suites in order, neighbours that allow it side by side."""
+    """Run the suites in order, neighbours that allow it side by side, while the hosts are prepared."""
     results: list[Result] = []
-    hosts: Result | None = None
-    for (needs_hosts, at_a_time), group in groupby(suites, lambda suite: (suite.needs_hosts, suite.at_a_time)):
-        if needs_hosts and hosts is None:
-            hosts = prepare_hosts(runner, hosts_required)
-            results.append(hosts)
-        if needs_hosts and hosts is not None and hosts.outcome != "passed":
-            results += [Result(suite.name, hosts.outcome, 0.0, f"no test hosts: {hosts.reason}") for suite in group]
-            continue
-        with ThreadPoolExecutor(at_a_time) as pool:
-            futures = [pool.submit(run_suite, suite, runner) for suite in group]
-            try:
-                for future in futures:
-                    results += future.result()
-            except BaseException:
-                pool.shutdown(wait=False, cancel_futures=True)
-                runner.stop()
-                raise
-    return results
+    with ThreadPoolExecutor(1) as beside:
+        needed = any(suite.needs_hosts for suite in suites)
+        hosts = beside.submit(prepare_hosts, runner, hosts_required) if needed else None
+        for at_a_time, group in groupby(suites, lambda suite: suite.at_a_time):
+            with ThreadPoolExecutor(at_a_time) as pool:
+                futures = [pool.submit(run_on, hosts, suite, runner) for suite in group]
+                try:
+                    for future in futures:
+                        results += future.result()
+                except BaseException:
+                    pool.shutdown(wait=False, cancel_futures=True)
+                    runner.stop()
+                    raise
+        return [hosts.result(), *results] if hosts else results
+
+
+def run_on(hosts: Future[Result] | None, suite: Suite, runner: Runner) -> list[Result]:
+    """Run a suite; one that needs hosts waits for them, and shares their fate."""
+    if hosts and suite.needs_hosts and (found := hosts.result()).outcome != "passed":
+        return [Result(suite.name, found.outcome, 0.0, f"no test hosts: {found.reason}")]
+    return run_suite(suite, runner)
 
 
 def table(results: Sequence[Result]) -> str:

@@ -190,7 +190,7 @@ def test_suites_that_need_hosts_share_their_fate(
     host_tool(tmp_path, code)
     suites = [Suite("static", (python("pass"),)), Suite("a", (python("pass"),), needs_hosts=True, at_a_time=2)]
     suites.append(Suite("b", (python("pass"),), needs_hosts=True))
-    static, hosts, *others = prove.run_all(suites, runner, required)
+    hosts, static, *others = prove.run_all(suites, runner, required)
     assert static.outcome == "passed"
     assert (hosts.name, hosts.outcome, hosts.reason) == ("test hosts", outcome, reason)
     assert [row.name for row in others] == ["a", "b"]
