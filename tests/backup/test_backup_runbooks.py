@@ -32,7 +32,7 @@ def wanted(vault: Host, folder: Path, name: str, password: str = SECRET) -> dict
         "host_keys": [" ".join(vault.read("/etc/ssh/ssh_host_ed25519_key.pub").split()[:2])],
         "password": password,
     }
-    return settings(**BASE, hardening_items=LEFT_OUT, backup_repositories=[repository])
+    return settings(**{**BASE, "hardening_items": LEFT_OUT}, backup_repositories=[repository])
 
 
 @pytest.fixture(scope="module")
