@@ -198,6 +198,12 @@ def test_suites_that_need_hosts_share_their_fate(
     assert outcome == "passed" or {row.reason for row in others} == {f"no test hosts: {reason}"}
 
 
+def test_long_scenarios_begin_first(tmp_path: Path) -> None:
+    for name in ("alone", "backup", "stack", "web"):
+        make(tmp_path, f"molecule/{name}/molecule.yml")
+    assert prove.scenarios(tmp_path) == ["stack", "backup", "alone", "web"]
+
+
 def test_scenarios_run_side_by_side(runner: Runner, tmp_path: Path) -> None:
     """Each waits for the other's file, so one after the other would never end."""
     code = "import pathlib, time; pathlib.Path({0!r}).touch()\nwhile not pathlib.Path({1!r}).exists(): time.sleep(0.01)"
