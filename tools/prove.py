@@ -53,21 +53,27 @@ LOCAL_FOLDERS: Mapping[str, tuple[str, ...]] = {"csp_evaluator": ("node", "npm")
 # before the scenarios and the longest first, so that none is left to run alone at the end.
 SHARING_FOLDERS = ("backup", "lockout", "runbooks", "acme", "audit", "application")
 # Scenarios that take several minutes begin before the others, for the same reason.
-LONG_SCENARIOS = ("stack", "backup", "backup_options", "site", "docker")
+LONG_SCENARIOS = ("stack", "backup", "backup_options", "exporters", "log_shipper", "docker")
 # These need hosts and the machine for themselves: they hit upon moments, bring load or drive a browser.
-LONELY_FOLDERS = ("hosts", "faults", "deploys", "outside", "browser")
+LONELY_FOLDERS = ("hosts", "faults", "deploys", "observe", "outside", "browser")
+# These need a program that no registry has: a file of it, which this variable of the environment names.
+GIVEN: Mapping[str, str] = {"molecule/loki": "LOKI_ARCHIVE", "molecule/grafana": "GRAFANA_ARCHIVE"}
 
 Command = tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class Suite:
-    """Commands, all of which run, and the judge of what they left behind."""
+    """Commands, all of which run, and the judge of what they left behind.
+
+    It is skipped where this machine lacks one of ``programs``, or has no variable of the name ``given``.
+    """
 
     name: str
     commands: tuple[Command, ...]
     judge: Callable[[Sequence[Run]], Verdict] = judge_commands
     programs: tuple[str, ...] = ()
+    given: str = ""
     needs_hosts: bool = False
     at_a_time: int = AT_A_TIME
 
@@ -153,8 +159,8 @@ def scenario_suite(root: Path, scenario: str) -> Suite:
         has_tests=(folder / "verify.yml").is_file() or any(folder.glob("tests/test_*.py")),
         wanted=ROLE_STEPS if (root / "roles" / scenario).is_dir() else ("verify",),
     )
-    command = ("molecule", "test", "-s", scenario)
-    return Suite(f"molecule/{scenario}", (command,), judge, needs_hosts=True)
+    name, command = f"molecule/{scenario}", ("molecule", "test", "-s", scenario)
+    return Suite(name, (command,), judge, given=GIVEN.get(name, ""), needs_hosts=True)
 
 
 def all_suites(root: Path) -> list[Suite]:
@@ -202,11 +208,18 @@ def is_below(name: str, wanted: str) -> bool:
 class Runner:
     """Starts commands, each in a process group of its own, and can end them all."""
 
-    def __init__(self, environment: Mapping[str, str]) -> None:
+    def __init__(self, environment: Mapping[str, str], within: float | None = None) -> None:
+        """``within``: the minutes after which no suite begins any more; None for no limit."""
         self.environment = dict(environment)
+        self.within = within
+        self._began = time.monotonic()
         self._running: set[subprocess.Popen[bytes]] = set()
         self._stopped = False
         self._lock = threading.Lock()
+
+    def is_late(self) -> bool:
+        """Whether the time is over in which suites begin."""
+        return self.within is not None and time.monotonic() - self._began >= self.within * 60
 
     def run(self, command: Command, log: Path, longest: float = LONGEST_COMMAND) -> Run:
         """Run one command from the repository's root and add its output to ``log``."""
@@ -281,6 +294,10 @@ def run_suite(suite: Suite, runner: Runner) -> list[Result]:
     missing = [name for name in suite.programs if shutil.which(name, path=runner.environment["PATH"]) is None]
     if missing:
         return [Result(suite.name, "skipped", 0.0, f"this machine lacks {', '.join(missing)}")]
+    if suite.given and not runner.environment.get(suite.given):
+        return [Result(suite.name, "skipped", 0.0, f"needs {suite.given}")]
+    if runner.is_late():
+        return [Result(suite.name, "skipped", 0.0, f"it would have begun after more than {runner.within:g} minutes")]
     for suffix in ("log", "xml", "json"):
         left_by(suite.name, suffix).unlink(missing_ok=True)
     log = left_by(suite.name, "log")
@@ -379,6 +396,7 @@ def main(arguments: Sequence[str]) -> int:
     """1 where anything failed, 130 where it was interrupted."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--only", nargs="+", metavar="NAME", help="run these suites; `molecule` means all scenarios")
+    parser.add_argument("--within", type=float, metavar="MINUTES", help="begin no suite later; it is skipped by name")
     parser.add_argument("--list", action="store_true", help="name the suites and run none")
     options = parser.parse_args(arguments)
     suites = all_suites(ROOT)
@@ -389,7 +407,7 @@ def main(arguments: Sequence[str]) -> int:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, stop_like_interrupt)
     LOGS.mkdir(parents=True, exist_ok=True)
-    runner = Runner(environment_for(Path(PYTHON).parent, os.environ))
+    runner = Runner(environment_for(Path(PYTHON).parent, os.environ), options.within)
     try:
         results = run_all(chosen, runner, hosts_required=os.environ.get("CI") == "true")
     except KeyboardInterrupt:
