@@ -225,7 +225,7 @@ class Edge:
         return Controller(self._playbook(), self.inventory(settings), log)
 
     def _playbook(self) -> Path:
-        return self.playbook or role_play(self.folder / "nginx.yml")
+        return self.playbook or role_play(self.folder / f"{self.host.name}-nginx.yml")
 
 
 def times(often: int) -> int:

@@ -54,7 +54,7 @@ class Reached:
         return Controller(self._playbook(), self.inventory(settings, **reached), self.folder / f"{self.host.name}.log")
 
     def _playbook(self) -> Path:
-        return role_play(self.folder / "sshd.yml", role="sshd", group="reached")
+        return role_play(self.folder / f"{self.host.name}-sshd.yml", role="sshd", group="reached")
 
     def answers(self, port: int = 22, user: str = "operator", more: str = "") -> bool:
         """Whether a new connection can be opened; no connection that is still open is used."""

@@ -118,12 +118,18 @@ def facts_of_this_machine() -> Facts:
 def connect(seconds: float = 60) -> Any:
     """A client of the engine; ``seconds`` limits each single answer. Raises DockerException when none answers."""
     found = docker.from_env(timeout=seconds)
-    found.ping()
+    try:
+        found.ping()
+    except BaseException:
+        found.close()
+        raise
     return found
 
 
 def answers() -> bool:
     """Whether an engine answers now."""
+    if not os.environ.get("DOCKER_HOST") and not listens(DEFAULT_SOCKET):
+        return False  # docker's client leaves a socket open where nobody listens
     try:
         connect(seconds=5).close()
     except docker.errors.DockerException:
@@ -142,6 +148,8 @@ def client() -> Any:
 def start() -> str:
     """Leave the machine with an engine that answers, or stop with what is missing. Returns the way it was done."""
     with locked("engine"):
+        if running(PID_FILE, "dockerd") is not None:
+            wait_until(answers, START_SECONDS)  # a busy engine answers late: a second one would be none
         plan = plan_for(facts_of_this_machine())
         if plan.refusal:
             raise Stop(plan.refusal, LACKING)
@@ -193,19 +201,25 @@ def start_dockerd(own_cgroups: bool) -> None:
     """Start dockerd in the background, in a session of its own, and wait until it answers."""
     ENGINE.mkdir(parents=True, exist_ok=True)
     forget_killed_engine()
-    with LOG.open("wb") as log:
-        process = subprocess.Popen(
-            dockerd_command(own_cgroups),
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-    wait_until(lambda: process.poll() is not None or answers(), START_SECONDS)
-    if process.poll() is None and answers():
-        return
-    process.terminate()
+    command = dockerd_command(own_cgroups)
+    output = (os.POSIX_SPAWN_OPEN, 1, str(LOG), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+    files = [(os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0), output, (os.POSIX_SPAWN_DUP2, 1, 2)]
+    # It outlives this process; a Popen would have to be waited for.
+    pid = os.posix_spawnp(command[0], command, os.environ, file_actions=files, setsid=True)
+    wait_until(lambda: ended(pid) or answers(), START_SECONDS)
+    if not ended(pid):
+        if answers():
+            return
+        os.kill(pid, signal.SIGTERM)
     raise Stop(f"dockerd did not come up ({shown(LOG)}):\n{tail(LOG.read_text(errors='replace'))}")
+
+
+def ended(pid: int) -> bool:
+    """Whether a process this one has started is over."""
+    try:
+        return os.waitpid(pid, os.WNOHANG) != (0, 0)
+    except ChildProcessError:  # it has been asked before
+        return True
 
 
 def running(pid_file: Path, program: str) -> int | None:

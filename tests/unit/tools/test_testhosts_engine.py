@@ -152,6 +152,54 @@ def leftovers(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         yield folder
 
 
+FAILS = ["sh", "-c", "echo the reason >&2; exit 1"]
+STAYS = ["sleep", "60"]
+
+
+@pytest.fixture
+def spawned(leftovers: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
+    """The processes that were started for engines; they end with the test."""
+    monkeypatch.setattr(engine, "LOG", leftovers / "log")
+    pids: list[int] = []
+    spawn = os.posix_spawnp
+
+    def posix_spawnp(*words: object, **options: object) -> int:
+        pids.append(spawn(*words, **options))  # type: ignore[arg-type]
+        return pids[-1]
+
+    monkeypatch.setattr(os, "posix_spawnp", posix_spawnp)
+    yield pids
+    for pid in pids:
+        if not engine.ended(pid):
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+
+
+def test_an_engine_that_ends_at_once_is_quoted(spawned: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine, "dockerd_command", lambda _own: FAILS)
+    monkeypatch.setattr(engine, "answers", lambda: False)
+    with pytest.raises(Stop, match="the reason"):
+        engine.start_dockerd(own_cgroups=False)
+    assert [engine.ended(pid) for pid in spawned] == [True]
+
+
+def test_an_engine_that_answers_outlives_who_started_it(spawned: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine, "dockerd_command", lambda _own: STAYS)
+    monkeypatch.setattr(engine, "answers", lambda: True)
+    engine.start_dockerd(own_cgroups=False)
+    assert [engine.ended(pid) for pid in spawned] == [False]
+    assert [os.getsid(pid) for pid in spawned] == spawned
+
+
+def test_an_engine_that_is_busy_gets_no_second(spawned: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine, "dockerd_command", lambda _own: FAILS)
+    late = iter([False, False])
+    monkeypatch.setattr(engine, "answers", lambda: next(late, True))
+    monkeypatch.setattr(engine, "running", lambda *_which: 1)
+    assert engine.start() == "use"
+    assert spawned == []
+
+
 def test_what_a_killed_engine_left_is_removed(leftovers: Path) -> None:
     (leftovers / "dockerd.pid").write_text(str(os.getpid()))
     (leftovers / "containerd.pid").write_text(str(os.getpid()))
