@@ -14,7 +14,7 @@ import yaml
 from hosts_support import ROOT, Host, play, wait_for, write_inventory
 
 DEMO = ROOT / "inventories" / "demo"
-GROUPS = ("edge", "app", "data", "ops")  # of the demo's one host
+GROUPS = ("edge", "app", "data")  # of the demo's one host, but for what watches it
 APP = ROOT / "tests" / "upstream_app.py"
 PLACEHOLDER = secrets.token_hex(16)
 
@@ -23,7 +23,13 @@ def settings(sites: Path, public_port: int) -> dict[str, Any]:
     """The demo's settings with the sites of a file beside its own; clients reach them at ``public_port``."""
     demo: dict[str, Any] = yaml.safe_load((DEMO / "group_vars" / "all" / "main.yml").read_text("utf-8"))
     own = demo["static_sites"] + yaml.safe_load(sites.read_text("utf-8"))
-    return {**demo, "nginx_sites": own, "nginx_public_https_port": public_port, "placeholder": PLACEHOLDER}
+    return {
+        **demo,
+        "exporters_enabled": False,
+        "nginx_sites": own,
+        "nginx_public_https_port": public_port,
+        "placeholder": PLACEHOLDER,
+    }
 
 
 def serve(hosts: Sequence[Host], folder: str, chosen: Mapping[str, Any]) -> None:

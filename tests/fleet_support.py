@@ -19,6 +19,8 @@ BASE = {
     "sshd_fail2ban_ignore": CONTROLLER,
     # AIDE takes a minute of a processor to read a host.
     "hardening_items": {"integrity": False},
+    # tests/observe is about those.
+    "exporters_enabled": False,
 }
 
 

@@ -43,6 +43,7 @@ RELEASES = ("12", "13")
 CONTROLLER = ["172.16.0.0/12", "192.168.0.0/16", "10.0.0.0/8"]
 PATIENCE = 60.0  # seconds until a condition counts as never met; the machine may be busy
 PLAY_SECONDS = 600
+THOROUGH = os.environ.get("THOROUGH") == "1"  # whether to try more often what an ordinary run tries a few times
 RECAP = re.compile(r"^(\S+)\s*: (ok=\d+.*)$", re.MULTILINE)
 
 
@@ -230,7 +231,7 @@ class Edge:
 
 def times(often: int) -> int:
     """How often a test tries what hits upon a random moment: with THOROUGH=1 so often, otherwise two fifths of it."""
-    return often if os.environ.get("THOROUGH") == "1" else max(1, often * 2 // 5)
+    return often if THOROUGH else max(1, often * 2 // 5)
 
 
 def on_each(hosts: Collection[Subject], work: Callable[[Subject], Result]) -> list[Result]:

@@ -46,6 +46,8 @@ def settings(
         "host_memory": "8gb",
         # AIDE takes a minute of a processor to read a host.
         "hardening_items": {"integrity": False},
+        # tests/observe is about those.
+        "exporters_enabled": False,
         "nginx_sites": [
             {
                 "name": SITE,

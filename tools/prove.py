@@ -51,23 +51,33 @@ RELEASES = ("12", "13")
 LOCAL_FOLDERS: Mapping[str, tuple[str, ...]] = {"csp_evaluator": ("node", "npm")}  # the programs they need
 # These need hosts, which are called as no other suite's, and mostly wait for them: they run beside another suite,
 # before the scenarios and the longest first, so that none is left to run alone at the end.
-SHARING_FOLDERS = ("backup", "lockout", "runbooks", "acme", "audit", "application")
+SHARING_FOLDERS = ("backup", "lockout", "runbooks", "observe", "acme", "application")
 # Scenarios that take several minutes begin before the others, for the same reason.
-LONG_SCENARIOS = ("stack", "backup", "backup_options", "site", "docker")
+LONG_SCENARIOS = ("stack", "backup", "backup_options", "log_shipper", "docker")
+# Scenarios with these endings try what few use, and Lynis' score seldom changes. They come last, for a run whose time
+# may end (`--within`).
+RARE = ("_options", "_refusals", "_install")
+RARE_FOLDERS = ("audit",)
 # These need hosts and the machine for themselves: they hit upon moments, bring load or drive a browser.
-LONELY_FOLDERS = ("hosts", "faults", "deploys", "outside", "browser")
+LONELY_FOLDERS = ("hosts", "deploys", "faults", "outside", "browser")
+# These need a program that no registry has: a file of it, which this variable of the environment names.
+GIVEN: Mapping[str, str] = {"molecule/loki": "LOKI_ARCHIVE", "molecule/grafana": "GRAFANA_ARCHIVE"}
 
 Command = tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class Suite:
-    """Commands, all of which run, and the judge of what they left behind."""
+    """Commands, all of which run, and the judge of what they left behind.
+
+    It is skipped where this machine lacks one of ``programs``, or has no variable of the name ``given``.
+    """
 
     name: str
     commands: tuple[Command, ...]
     judge: Callable[[Sequence[Run]], Verdict] = judge_commands
     programs: tuple[str, ...] = ()
+    given: str = ""
     needs_hosts: bool = False
     at_a_time: int = AT_A_TIME
 
@@ -153,32 +163,37 @@ def scenario_suite(root: Path, scenario: str) -> Suite:
         has_tests=(folder / "verify.yml").is_file() or any(folder.glob("tests/test_*.py")),
         wanted=ROLE_STEPS if (root / "roles" / scenario).is_dir() else ("verify",),
     )
-    command = ("molecule", "test", "-s", scenario)
-    return Suite(f"molecule/{scenario}", (command,), judge, needs_hosts=True)
+    name, command = f"molecule/{scenario}", ("molecule", "test", "-s", scenario)
+    return Suite(name, (command,), judge, given=GIVEN.get(name, ""), needs_hosts=True)
 
 
 def all_suites(root: Path) -> list[Suite]:
-    """Everything `make test` runs, in order: what fails fast comes first, what needs hosts last."""
+    """Everything `make test` runs, in order: what fails fast comes first, what few use last."""
+    usual, rare = scenarios(root)
     return [
         *static_suite(root),
         unit_suite(),
         *(suite for name, needed in LOCAL_FOLDERS.items() for suite in pytest_suite(root, name, programs=needed)),
         Suite("sanity", ((PYTHON, "tools/sanity.py"),)),
         *(suite for name in SHARING_FOLDERS for suite in pytest_suite(root, name, needs_hosts=True)),
-        *(scenario_suite(root, name) for name in scenarios(root)),
+        *(scenario_suite(root, name) for name in usual),
         *(suite for name in LONELY_FOLDERS for suite in pytest_suite(root, name, needs_hosts=True, at_a_time=1)),
+        *(suite for name in RARE_FOLDERS for suite in pytest_suite(root, name, needs_hosts=True)),
+        *(scenario_suite(root, name) for name in rare),
     ]
 
 
-def scenarios(root: Path) -> list[str]:
-    """The names of all scenarios, the long ones first."""
+def scenarios(root: Path) -> tuple[list[str], list[str]]:
+    """The names of the usual scenarios and of the rare ones, in each the long ones first."""
     found = sorted(path.parent.name for path in root.glob("molecule/*/molecule.yml"))
-    return sorted(found, key=lambda name: LONG_SCENARIOS.index(name) if name in LONG_SCENARIOS else len(found))
+    order = {name: place for place, name in enumerate(LONG_SCENARIOS)}
+    found = sorted(found, key=lambda name: order.get(name, len(order)))
+    return [name for name in found if not name.endswith(RARE)], [name for name in found if name.endswith(RARE)]
 
 
 def folders_without_suite(root: Path) -> list[Result]:
     """A failed row for whatever below tests/ holds tests that no suite runs."""
-    known = {"unit", *LOCAL_FOLDERS, *SHARING_FOLDERS, *LONELY_FOLDERS}
+    known = {"unit", *LOCAL_FOLDERS, *SHARING_FOLDERS, *LONELY_FOLDERS, *RARE_FOLDERS}
     found = {path.relative_to(root / "tests").parts[0] for path in (root / "tests").rglob("test_*.py")}
     return [Result(f"tests/{name}", "failed", 0.0, "no suite runs it") for name in sorted(found - known)]
 
@@ -202,11 +217,18 @@ def is_below(name: str, wanted: str) -> bool:
 class Runner:
     """Starts commands, each in a process group of its own, and can end them all."""
 
-    def __init__(self, environment: Mapping[str, str]) -> None:
+    def __init__(self, environment: Mapping[str, str], within: float | None = None) -> None:
+        """``within``: the minutes after which no suite begins any more; None for no limit."""
         self.environment = dict(environment)
+        self.within = within
+        self._began = time.monotonic()
         self._running: set[subprocess.Popen[bytes]] = set()
         self._stopped = False
         self._lock = threading.Lock()
+
+    def is_late(self) -> bool:
+        """Whether the time is over in which suites begin."""
+        return self.within is not None and time.monotonic() - self._began >= self.within * 60
 
     def run(self, command: Command, log: Path, longest: float = LONGEST_COMMAND) -> Run:
         """Run one command from the repository's root and add its output to ``log``."""
@@ -281,6 +303,10 @@ def run_suite(suite: Suite, runner: Runner) -> list[Result]:
     missing = [name for name in suite.programs if shutil.which(name, path=runner.environment["PATH"]) is None]
     if missing:
         return [Result(suite.name, "skipped", 0.0, f"this machine lacks {', '.join(missing)}")]
+    if suite.given and not runner.environment.get(suite.given):
+        return [Result(suite.name, "skipped", 0.0, f"needs {suite.given}")]
+    if runner.is_late():
+        return [Result(suite.name, "skipped", 0.0, f"it would have begun after more than {runner.within:g} minutes")]
     for suffix in ("log", "xml", "json"):
         left_by(suite.name, suffix).unlink(missing_ok=True)
     log = left_by(suite.name, "log")
@@ -379,6 +405,7 @@ def main(arguments: Sequence[str]) -> int:
     """1 where anything failed, 130 where it was interrupted."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--only", nargs="+", metavar="NAME", help="run these suites; `molecule` means all scenarios")
+    parser.add_argument("--within", type=float, metavar="MINUTES", help="begin no suite later; it is skipped by name")
     parser.add_argument("--list", action="store_true", help="name the suites and run none")
     options = parser.parse_args(arguments)
     suites = all_suites(ROOT)
@@ -389,7 +416,7 @@ def main(arguments: Sequence[str]) -> int:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, stop_like_interrupt)
     LOGS.mkdir(parents=True, exist_ok=True)
-    runner = Runner(environment_for(Path(PYTHON).parent, os.environ))
+    runner = Runner(environment_for(Path(PYTHON).parent, os.environ), options.within)
     try:
         results = run_all(chosen, runner, hosts_required=os.environ.get("CI") == "true")
     except KeyboardInterrupt:

@@ -45,7 +45,7 @@ class LookupModule(LookupBase):
         return [self._filled(term, (variables or {}).get(term)) for term in terms]
 
     def _filled(self, name: str, value: Any) -> Any:
-        role = name.partition("_")[0]
-        if not (specs.ROLES / role).is_dir() or name not in specs.role_options(role):
+        role = specs.role_of(name)
+        if not role or name not in specs.role_options(role):
             raise AnsibleError(f"no role has a setting {name}")
         return specs.filled({name: specs.role_options(role)[name]}, {name: self._templar.template(value)})[name]

@@ -30,6 +30,8 @@ from ansible_collections.fushuma.production.plugins.module_utils.probe import Pr
 SETTLED = 2.0  # seconds after which a process that tells nothing of itself counts as running
 SHORTEST_SECRET = 8  # characters
 PAUSE = 0.1  # seconds between two looks
+# Stands in a variable for the first digits of the image's digest.
+IMAGE_MARK = "@image@"
 ID_LENGTH = 12
 SLOTS = ("a", "b")
 NGINX = "/etc/nginx/applications"  # where the nginx role's sites look for who answers
@@ -248,7 +250,7 @@ class Memory:
 
     def write_environment(self, application: Application) -> None:
         for process in application.processes:
-            text = "".join(f"{name}={value}\n" for name, value in sorted(process.environment.items()))
+            text = "".join(f"{name}={value}\n" for name, value in sorted(known_to(process, application).items()))
             self._file(self.environment_file(application.release, process.name).name, text)
 
     def environment(self, release: str, process: str) -> dict[str, str]:
@@ -295,6 +297,12 @@ class Plan:
     lacks_image: bool = False
     migrates: bool = False
     unsettled: bool = False
+
+
+def known_to(process: Process, application: Application) -> dict[str, str]:
+    """The variables of a process. Which image it is, only the host knows: it may be the one before."""
+    image = application.image.identity.rpartition(":")[2][:ID_LENGTH]
+    return {name: value.replace(IMAGE_MARK, image) for name, value in process.environment.items()}
 
 
 def wanted(
@@ -723,7 +731,7 @@ def described(application: Application, memory: Memory) -> str:
         lines.append(f"{process.kind} {process.name}: {process.replicas} x {command}")
         lines += [f"  {option}" for option in process.options]
         before = memory.environment(memory.current.get("release", ""), process.name)
-        for name, value in sorted(process.environment.items()):
+        for name, value in sorted(known_to(process, application).items()):
             lines.append(f"  {name}{' (another value)' if before.get(name, value) != value else ''}")
     return "".join(f"{line}\n" for line in lines)
 

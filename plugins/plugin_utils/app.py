@@ -49,7 +49,7 @@ def problems(settings: Settings) -> list[Problem]:
     found = [*repeated("app_applications", apps, "name"), *_shared_names(apps), *_shared_volumes(apps)]
     for number, app in enumerate(apps):
         where = f"app_applications[{number}]"
-        found += [problem.under(where) for problem in _app_problems(app, settings["app_edges"])]
+        found += [problem.under(where) for problem in _app_problems(app, settings)]
     return found
 
 
@@ -80,7 +80,7 @@ def _shared_volumes(apps: Sequence[App]) -> Iterator[Problem]:
                     yield Problem(setting, value_of(volume["source"]), why, "a volume of its own, or read_only: true")
 
 
-def _app_problems(app: App, edges: Sequence[str]) -> Iterator[Problem]:
+def _app_problems(app: App, settings: Settings) -> Iterator[Problem]:
     if not NAME.fullmatch(app["name"]):
         yield Problem("name", value_of(app["name"]), "containers and files are called by it", NAME_FORM)
     yield from (problem.under("image") for problem in _image_problems(app["image"]))
@@ -89,10 +89,10 @@ def _app_problems(app: App, edges: Sequence[str]) -> Iterator[Problem]:
         yield Problem("processes", "[]", "it would do nothing", "at least one")
     for number, process in enumerate(app["processes"]):
         yield from (problem.under(f"processes[{number}]") for problem in _process_problems(process))
-    yield from _address_problems(app, edges)
+    yield from _address_problems(app, settings["app_edges"])
     yield from _port_problems(app)
     yield from _network_problems(app)
-    yield from _environment_problems(app)
+    yield from _environment_problems(app, settings["app_dsns"])
     if app["migrate"]:
         yield from _migrate_problems(app["migrate"])
     for number, one in enumerate(app["smoke"]):
@@ -146,6 +146,11 @@ def _port_and_ready_problems(process: Mapping[str, Any]) -> Iterator[Problem]:
         yield Problem("ready", "missing", why, '{path: "/ready"}, a path that asks its database and Redis')
     if port is None and ready is not None:
         yield Problem("ready", value_of(ready), "there is no port on which it could be asked", "port as well")
+    metrics = process["metrics"]
+    if metrics is not None and port is None:
+        yield Problem("metrics", value_of(metrics), "there is no port on which it could be asked", "port as well")
+    if metrics is not None and not re.fullmatch(r"/[A-Za-z0-9/._-]*", metrics):
+        yield Problem("metrics", value_of(metrics), "it is no plain path", '"/metrics"')
     if ready is not None and not ready["path"].startswith("/"):
         yield Problem("ready.path", value_of(ready["path"]), "it is no path", '"/ready"')
 
@@ -287,13 +292,14 @@ def _smoke_problems(one: Mapping[str, Any]) -> Iterator[Problem]:
 # --- the environment --------------------------------------------------------------------------------------------------
 
 
-def _environment_problems(app: App) -> Iterator[Problem]:
+def _environment_problems(app: App, dsns: Sequence[Mapping[str, Any]]) -> Iterator[Problem]:
     yield from repeated("env", app["env"], "name")
     known = {one["name"]: one for one in app["env"]}
     for number, one in enumerate(app["env"]):
         yield from (problem.under(f"env[{number}]") for problem in _variable_problems(one))
     given = {**app["values"], **app["secrets"]}
     migrated = {**app["migrate"]["values"], **app["migrate"]["secrets"]} if app["migrate"] else {}
+    migrated = {**model.error_tracking(app, dsns), **migrated}
     for one in app["env"]:
         absent = one["default"] is None and given.get(one["name"]) is None
         if one["required"] and absent and one["name"] not in migrated:

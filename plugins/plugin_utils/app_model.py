@@ -9,13 +9,22 @@ import hashlib
 import json
 import re
 import tarfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from ansible_collections.fushuma.production.plugins.module_utils.releases import ADDRESSES, NGINX_GROUP, nginx_files
+from ansible_collections.fushuma.production.plugins.module_utils.releases import (
+    ADDRESSES,
+    IMAGE_MARK,
+    NGINX_GROUP,
+    SLOTS,
+    Application,
+    Image,
+    Process,
+    nginx_files,
+)
 
 Settings = Mapping[str, Any]
 App = Mapping[str, Any]
@@ -36,7 +45,8 @@ def model(settings: Settings, *, first: bool = True) -> list[dict[str, Any]]:
     first: whether the host is the one that runs what there may be one of only.
     Raises OSError or ValueError where an image's file is none.
     """
-    return [_application(app) for app in on_host(settings, first)["app_applications"]]
+    dsns = settings["app_dsns"]
+    return [_application(app, error_tracking(app, dsns)) for app in on_host(settings, first)["app_applications"]]
 
 
 def on_host(settings: Settings, first: bool) -> Settings:
@@ -50,11 +60,25 @@ def on_host(settings: Settings, first: bool) -> Settings:
     return {**settings, "app_applications": apps}
 
 
-def _application(app: App) -> dict[str, Any]:
+def error_tracking(app: App, dsns: Iterable[Mapping[str, Any]]) -> dict[str, str]:
+    """What an SDK of Sentry reads by itself, where a project is the application's; its own variables count more."""
+    for one in dsns:
+        if one["application"] == app["name"]:
+            return {
+                "SENTRY_DSN": one["dsn"],
+                "SENTRY_ENVIRONMENT": one["environment"],
+                "SENTRY_RELEASE": f"{app['name']}@{IMAGE_MARK}",
+            }
+    return {}
+
+
+def _application(app: App, told: Mapping[str, str]) -> dict[str, Any]:
     first, last = ports_of(app["ports"])
     processes = [_process(app, process) for process in app["processes"]]
     if app["migrate"] and processes:
         processes.append(_migration(app))
+    for process in processes:
+        process["environment"] = {**told, **process["environment"]}
     return {
         "name": app["name"],
         "image": image_of(app["image"]),
@@ -245,12 +269,37 @@ def exports(settings: Settings, host: str, *, first: bool = True) -> dict[str, l
         "connections": list(connections(settings, host)),
         "health": [{"name": f"application {app['name']}", "units": ["docker.service"]} for app in apps],
         "logs": [{"job": app["name"], "application": app["name"]} for app in apps],
+        "metrics": list(metrics(settings)),
         "memory": list(memory(settings)),
         "backup": [
             {"kind": "path", "path": one} if one.startswith("/") else {"kind": "volume", "volume": one}
             for one in sorted(volumes)
         ],
     }
+
+
+def metrics(settings: Settings) -> Iterator[dict[str, Any]]:
+    """Where processes tell their own figures: all ports that their replicas may have, in both slots."""
+    for app in settings["app_applications"]:
+        services = [one for one in app["processes"] if not one["schedule"]]
+        placed = Application(
+            app["name"],
+            Image(""),
+            [Process(one["name"], replicas=one["replicas"], port=one["port"]) for one in services],
+            ports=ports_of(app["ports"]),
+        )
+        for one in services:
+            if not (one["metrics"] and one["port"]):
+                continue
+            replicas = range(1, one["replicas"] + 1)
+            yield {
+                "job": "app",
+                "name": app["name"],
+                "process": one["name"],
+                "address": app["address"].strip("[]"),
+                "ports": [placed.port(slot, one["name"], number) for slot in SLOTS for number in replicas],
+                "path": one["metrics"],
+            }
 
 
 def memory(settings: Settings) -> Iterator[dict[str, Any]]:

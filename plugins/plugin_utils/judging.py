@@ -22,15 +22,22 @@ from ansible.playbook.role.include import RoleInclude
 from ansible.template import Templar
 from ansible_collections.fushuma.production.plugins.module_utils.mariadb import PART
 from ansible_collections.fushuma.production.plugins.plugin_utils import (
+    alertmanager,
     app,
     backup,
     docker,
+    exporters,
     firewall,
+    grafana,
     hardening,
+    log_shipper,
+    loki,
     mariadb,
     nginx,
+    prometheus,
     redis,
     secret,
+    sentry,
     specs,
     sshd,
 )
@@ -45,14 +52,21 @@ Judge = Callable[[Mapping[str, Any]], list[Problem]]
 
 # Each role's own judge: settings with all defaults filled in -> what cannot work.
 JUDGES: Mapping[str, Judge] = {
+    "alertmanager": alertmanager.problems,
     "app": app.problems,
     "backup": backup.problems,
     "docker": docker.problems,
+    "exporters": exporters.problems,
     "firewall": firewall.problems,
+    "grafana": grafana.problems,
     "hardening": hardening.problems,
+    "log_shipper": log_shipper.problems,
+    "loki": loki.problems,
     "mariadb": mariadb.problems,
     "nginx": nginx.problems,
+    "prometheus": prometheus.problems,
     "redis": redis.problems,
+    "sentry": sentry.problems,
     "sshd": sshd.problems,
 }
 
@@ -202,7 +216,8 @@ def unknown_names(variables: Mapping[str, Any]) -> list[Problem]:
 
 
 def _of_the_same_role(name: str, known: Sequence[str]) -> Sequence[str]:
-    return [one for one in known if one.partition("_")[0] == name.partition("_")[0]] or known
+    role = specs.role_of(name)
+    return [one for one in known if role and specs.role_of(one) == role] or known
 
 
 def _is_slip(name: str, known: Sequence[str]) -> bool:
@@ -339,13 +354,17 @@ def _exports_and_files(
 
 
 def port_collisions(exports: Mapping[str, Mapping[str, Any]]) -> list[Problem]:
-    """Two things of one host on one port. ``exports`` is ``{role: {listens: [{port, setting, address}]}}``."""
+    """Two things of one host on one port.
+
+    ``exports`` is ``{role: {listens: [{port, setting, address, protocol}]}}``.
+    """
     found = []
     before: list[Mapping[str, Any]] = []
     for one in (one for role_exports in exports.values() for one in role_exports.get("listens", [])):
         for other in before:
             shared = set(_ports(one)) & set(_ports(other))
-            if shared and _overlap(str(one.get("address", "")), str(other.get("address", ""))):
+            shares = shared and one.get("protocol", "tcp") == other.get("protocol", "tcp")
+            if shares and _overlap(str(one.get("address", "")), str(other.get("address", ""))):
                 why = f"{other['setting']} listens there too"
                 found.append(Problem(one["setting"], value_of(one["port"]), why, "a port of its own"))
         before.append(one)

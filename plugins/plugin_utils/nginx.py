@@ -27,6 +27,7 @@ SIZE = re.compile(r"[1-9]\d*[kKmMgG]?|0")
 DURATION = re.compile(r"(?=\d)(\d+w)?(\d+d)?(\d+h)?(\d+m)?(\d+s)?(\d+ms)?|\d+")
 TIMEOUT = re.compile(rf"(?=.*[1-9])({DURATION.pattern})")
 RATE = re.compile(r"[1-9]\d*r/[sm]")
+PROBE_ADDRESS = re.compile(r"(\[[0-9a-f:]+\]|[A-Za-z0-9.-]+):[1-9]\d{0,4}")
 HOST_NAME = re.compile(r"(?=.{1,253}$)([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)*[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 HEADER_NAME = re.compile(r"[A-Za-z][A-Za-z0-9-]*")
 # Visible ASCII without what stands for something else in nginx's strings; quotes are escaped by the templates.
@@ -114,6 +115,9 @@ def _server_problems(settings: Settings) -> Iterator[Problem]:
     for name in ("nginx_http_port", "nginx_https_port", "nginx_public_https_port", "nginx_status_port"):
         if not 1 <= settings[name] <= 65535:
             yield Problem(name, value_of(settings[name]), "ports go from 1 to 65535", "a port in that range")
+    address = settings["nginx_probe_address"]
+    if address and not PROBE_ADDRESS.fullmatch(address):
+        yield Problem("nginx_probe_address", value_of(address), "it is no address with a port", '"10.0.1.11:443"')
     yield from _form("timeout", "nginx_client_timeout", settings["nginx_client_timeout"])
     yield from _form("duration", "nginx_keepalive_timeout", settings["nginx_keepalive_timeout"])
     for number, network in enumerate(settings["nginx_trusted_proxies"]):
@@ -235,6 +239,7 @@ def _site_problems(settings: Settings, site: Mapping[str, Any]) -> Iterator[Prob
     yield from _form("rate", "rate", site["rate"])
     yield from _burst("burst", site["burst"])
     yield from _header_problems("headers", site["headers"])
+    yield from _user_problems(site["users"])
     if not settings["nginx_app_hosts"]:
         yield from _homeless_problems(site)
     if site["upstream"]:
@@ -330,6 +335,11 @@ def _location_problems(site: Mapping[str, Any]) -> Iterator[Problem]:
             why, form = "the site itself answers there", "the site's own options (csp, security_txt, upstream)"
             yield Problem(f"{where}.path", value_of(path), why, form)
         yield from (problem.under(where) for problem in _place_problems(place))
+        if place["open"] and (place["users"] or not site["users"]):
+            why = "it asks for users of its own" if place["users"] else "nobody is asked for a password on this site"
+            yield Problem(
+                f"{where}.open", "true", why, "one of open and users" if place["users"] else "it for a site with users"
+            )
 
 
 def _place_problems(place: Mapping[str, Any]) -> Iterator[Problem]:
@@ -338,7 +348,7 @@ def _place_problems(place: Mapping[str, Any]) -> Iterator[Problem]:
         why = f"it is to do {' and '.join(actions)} at once"
         yield Problem("", value_of(place["path"]), why, "one of them, or none to be served as the site is")
     ready = {"redirect", "status"} & set(actions)
-    limits = [name for name in ("allow", "users", "rate", "body_size") if place[name]]
+    limits = [name for name in ("allow", "users", "open", "rate", "body_size") if place[name]]
     if ready and limits:
         why = f"nginx sends a {ready.pop()} before it looks at {' and '.join(limits)}"
         yield Problem("", value_of(place["path"]), why, "one of the two")
@@ -355,7 +365,11 @@ def _place_problems(place: Mapping[str, Any]) -> Iterator[Problem]:
     yield from _burst("burst", place["burst"])
     for index, network in enumerate(place["allow"]):
         yield from _network(f"allow[{index}]", network)
-    for name in place["users"]:
+    yield from _user_problems(place["users"])
+
+
+def _user_problems(users: Mapping[str, Any]) -> Iterator[Problem]:
+    for name in users:
         if not USER.fullmatch(name):
             why = "a line of the file of passwords cannot hold it"
             yield Problem("users", value_of(name), why, "letters, digits and . _ @ -")

@@ -66,7 +66,7 @@ def model(settings: Settings) -> dict[str, Any]:
         "releases": any(upstream["releases"] for upstream in upstreams),
         "zones": [zone for site in sites for zone in site["zones"]],
         "hidden_headers": sorted({name.lower(): name for name in (*mine, *UPSTREAM_HEADERS)}.values()),
-        "guarded": [place for site in sites for place in site["locations"] if place["users"]],
+        "guarded": [place for site in sites for place in (site, *site["locations"]) if place["users"]],
         "placeholders": [
             {"name": site["name"], "names": site["names"], "folder": site["certificate_folder"], "acme": site["acme"]}
             for site in sites
@@ -80,6 +80,7 @@ def model(settings: Settings) -> dict[str, Any]:
         "acme": settings["nginx_acme"],
         "hsts": hsts(settings["nginx_hsts"]),
         "listens": list(listens(settings)),
+        "probes": list(probes(settings)),
     }
 
 
@@ -195,3 +196,25 @@ def listens(settings: Settings) -> Iterator[dict[str, Any]]:
             yield {"port": settings[setting], "setting": setting, "address": address.strip("[]"), "from": "world"}
     port = settings["nginx_status_port"]
     yield {"port": port, "setting": "nginx_status_port", "address": "127.0.0.1", "from": "host"}
+
+
+def probes(settings: Settings) -> Iterator[dict[str, Any]]:
+    """Where visitors find each site, to be asked as they ask it.
+
+    address: where to connect, where whoever asks cannot find that out by the name. insecure: nobody trusts its
+    certificate.
+    """
+    port = settings["nginx_public_https_port"]
+    for site in settings["nginx_sites"]:
+        found = {"name": site["name"], "url": f"https://{site['name']}{'' if port == 443 else f':{port}'}/"}
+        address = {"address": settings["nginx_probe_address"]} if settings["nginx_probe_address"] else {}
+        module = "http_login" if _asks_for_login(site) else "http"
+        yield {**found, **address, "module": module, "insecure": site["certificate"]["source"] == "selfsigned"}
+
+
+def _asks_for_login(site: Mapping[str, Any]) -> bool:
+    """Whether the first page of a site is for its users alone."""
+    first: Mapping[str, Any] = next((place for place in site["locations"] if place["path"] == "/"), {})
+    if first.get("open") or first.get("redirect"):
+        return False
+    return bool(site["users"] or first.get("users"))

@@ -46,6 +46,13 @@ def role_options(role: str) -> Options:
     return options
 
 
+def role_of(setting: str) -> str:
+    """The role whose name, of two the longer, a setting's name begins with; "" where it is no role's."""
+    parts = setting.split("_")
+    names = ("_".join(parts[:count]) for count in range(len(parts) - 1, 0, -1))
+    return next((name for name in names if (ROLES / name / "meta").is_dir()), "")
+
+
 def problems(options: Options, settings: Mapping[str, Any]) -> list[Problem]:
     """Whatever in the settings does not fit the options, at any depth. Unknown names count only below the top level."""
     found: list[Problem] = []

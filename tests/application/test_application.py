@@ -22,6 +22,7 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -233,14 +234,14 @@ def test_figures_are_those_of_what_happened(web: Started) -> None:
         pairs = [line.rpartition(" ") for line in lines if not line.startswith("#")]
         return {name: float(value) for name, _space, value in pairs}
 
-    counter = 'shop_requests_total{method="GET",status="404"}'
+    counter = 'http_requests_total{method="GET",route="",status="404"}'
     web.ask("/none")
     before = figures()
     web.ask("/none")
     after = figures()
     assert after[counter] == before[counter] + 1
-    assert after['shop_request_seconds_bucket{le="+Inf"}'] == after["shop_request_seconds_count"]
-    assert after["shop_request_seconds_count"] == before["shop_request_seconds_count"] + 2
+    assert after['http_request_duration_seconds_bucket{le="+Inf"}'] == after["http_request_duration_seconds_count"]
+    assert after["http_request_duration_seconds_count"] == before["http_request_duration_seconds_count"] + 2
     assert after["shop_pool_limit"] == 4
     assert after['shop_pool_connections{state="free"}'] >= 1
     assert after["shop_redis_up"] == 1
@@ -301,6 +302,36 @@ def test_who_asks_too_much_is_turned_away(shop: Shop) -> None:
     assert found[:3] == [200] * 3
     assert 429 in found
     assert limited.ask("/health").status == 200
+
+
+def test_what_nobody_foresaw_is_told_to_the_error_tracker(web: Started, shop: Shop) -> None:
+    sent: list[tuple[str, list[dict[str, Any]]]] = []
+
+    class Tracker(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            sent.append((self.path, [json.loads(line) for line in body.splitlines()]))
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *_words: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("0.0.0.0", 0), Tracker) as tracker:
+        threading.Thread(target=tracker.serve_forever, daemon=True).start()
+        web.container.reload()
+        gateway = web.container.attrs["NetworkSettings"]["Gateway"]
+        dsn = f"http://{'ab' * 16}@{gateway}:{tracker.server_port}/7"
+        telling = shop.start("web", SENTRY_DSN=dsn, SENTRY_ENVIRONMENT="tests").ready()
+        assert (telling.ask("/none").status, telling.ask("/api/failure").status) == (404, 500)
+        wait_for(lambda: sent, "an event")
+        tracker.shutdown()
+    [(path, [_head, kind, event])] = sent
+    assert (path, kind) == ("/api/7/envelope/", {"type": "event"})
+    assert (event["environment"], event["release"]) == ("tests", "1.0.0")
+    (found,) = event["exception"]["values"]
+    assert (found["type"], found["value"]) == ("Error", "a failure that was asked for")
+    assert found["stacktrace"]["frames"][-1]["filename"] == "/application/source/web.js"
 
 
 def test_it_outlives_its_database_and_redis(web: Started, shop: Shop) -> None:

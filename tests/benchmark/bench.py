@@ -18,6 +18,7 @@ from pathlib import Path
 
 import backup_support
 import hosts_support
+import observe_support
 import stack_support
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -331,6 +332,30 @@ def runtime(release: str) -> Iterator[Row]:
         hosts_support.removed(host.name)
 
 
+def observe(release: str) -> Iterator[Row]:
+    """All that watches a host with everything: a run that changes nothing."""
+    host = hosts_support.booted(f"benchobserve{release}", release)
+    try:
+        watched = observe_support.Watched(host, WORK)
+        watched.around()
+        watched.site().ok()
+        inventory = str(watched.stack.inventory(watched.settings))
+        base = [ANSIBLE, "-i", inventory, str(WORK / BASE), "-e", f"target={host.name}"]
+        quiet, other = in_turns(
+            lambda: timed([ANSIBLE, "-i", inventory, str(observe_support.OBSERVING)]), lambda: timed(base)
+        )
+        yield Row(
+            f"no-change run of all that watches, Debian {release} (against facts and ping)",
+            f"{quiet:.2f} s",
+            f"{other:.2f} s",
+            f"{quiet / other:.2f} x",
+            "4 x",
+            quiet / other <= 4,
+        )
+    finally:
+        hosts_support.removed(host.name)
+
+
 def backup(release: str) -> Iterator[Row]:
     """A backup through the role, against the same dump and the same restic by hand."""
     host = hosts_support.booted(f"benchbackup{release}", release)
@@ -402,6 +427,7 @@ PARTS: dict[str, Callable[[str], Iterator[Row]]] = {
     "nginx": lambda release: roles_alone(NGINX, release),
     "runtime": runtime,
     "backup": backup,
+    "observe": observe,
 }
 
 

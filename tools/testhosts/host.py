@@ -134,7 +134,7 @@ def container_options(host: Wanted, image: str) -> dict[str, Any]:
         "name": container_of(host.name),
         "hostname": host.name,
         # Named one by one: an engine that lacks a capability itself cannot give --privileged.
-        "cap_add": ["SYS_ADMIN", "NET_ADMIN", "SYS_PTRACE"],
+        "cap_add": ["SYS_ADMIN", "NET_ADMIN", "SYS_PTRACE", "DAC_READ_SEARCH"],
         "security_opt": ["seccomp=unconfined", "apparmor=unconfined"],
         "cgroupns": "private",
         "tmpfs": TMPFS,

@@ -105,10 +105,11 @@ def test_locations_answer_as_they_are_asked_to(host: Host) -> None:
     assert (teapot.status, teapot.body) == (418, "")
 
 
-def test_addresses_and_users_are_let_in_or_not(host: Host) -> None:
-    def basic(user: str, password: str) -> dict[str, str]:
-        return {"Authorization": "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()}
+def basic(user: str, password: str) -> dict[str, str]:
+    return {"Authorization": "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()}
 
+
+def test_addresses_and_users_are_let_in_or_not(host: Host) -> None:
     assert [answer.status for answer in ask(host, Files("/office/"), Files("/office/", source="127.0.0.2"))] == [
         403,
         200,
@@ -118,6 +119,37 @@ def test_addresses_and_users_are_let_in_or_not(host: Host) -> None:
     let_in = ask(host, *(Files("/staff/", headers=basic(user, word)) for user, word in PASSWORDS.items()))
     swapped = ask(host, Files("/staff/", headers=basic("first", PASSWORDS["second"])))
     assert [answer.status for answer in (*let_in, *swapped)] == [200, 200, 401]
+
+
+def test_a_whole_site_asks_for_a_password_that_its_application_never_hears(host: Host) -> None:
+    first, second = (basic(user, word) for user, word in PASSWORDS.items())
+    site = partial(Request, "console.test", port=PORT)
+    shut = [{}, basic("first", "no"), second]
+    nobody, wrong, other = ask(host, *(site("/any", headers=one) for one in shut))
+    assert [answer.status for answer in (nobody, wrong, other)] == [401, 401, 401]
+    assert nobody.one("WWW-Authenticate") == 'Basic realm="console.test"'
+    assert not wrong_headers(nobody, without=NEVER)
+    let_in, inner, not_inner = ask(
+        host, site("/any", headers=first), site("/inner/a", headers=second), site("/inner/a", headers=first)
+    )
+    assert [answer.status for answer in (let_in, inner, not_inner)] == [200, 200, 401]
+    assert [json.loads(answer.body)["headers"].get("Authorization") for answer in (let_in, inner)] == [None, None]
+
+
+def test_what_programs_ask_for_stays_open_on_such_a_site(host: Host) -> None:
+    """The health of the application and of nginx, challenges of ACME, reports of the CSP, and who to write to."""
+    challenge = "/.well-known/acme-challenge/"
+    host.check_output(f"install -D --mode=0644 /dev/null /var/www/acme{challenge}proof")
+    site = partial(Request, "console.test", port=PORT)
+    answers = ask(
+        host,
+        site("/ready"),
+        site("/healthz"),
+        site("/.well-known/security.txt"),
+        site("/.well-known/csp-report", "POST", body="{}"),
+        Request("console.test", f"{challenge}proof", port=8080, tls=False),
+    )
+    assert [answer.status for answer in answers] == [200, 204, 200, 204, 200]
 
 
 @pytest.mark.parametrize(("asked", "served"), [(Limited, 2), (partial(Files, "/slowly/"), 3)], ids=["site", "location"])

@@ -67,6 +67,9 @@ def test_settings_are_judged_before_a_host_is_touched() -> None:
         "Serve sites over TLS",
         "Deploy applications, one batch of hosts after the other",
         "Back up what there is now, in several places",
+        "Measure every host",
+        "Watch the figures, keep the logs and collect errors",
+        "Ship the logs of every host",
     ]
 
 
@@ -81,3 +84,8 @@ def test_the_firewall_lets_in_what_the_roles_say(host: Host) -> None:
 def test_the_host_is_well(host: Host) -> None:
     assert host.check_output("systemctl --failed --plain --no-legend") == ""
     assert host.run("nginx -t").rc == 0
+
+
+def test_what_is_switched_off_is_not_brought(host: Host) -> None:
+    assert not host.package("prometheus-node-exporter").is_installed
+    assert not host.package("syslog-ng-core").is_installed, "there is no store of logs"

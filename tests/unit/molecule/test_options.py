@@ -21,6 +21,7 @@ Options = Mapping[str, Mapping[str, Any]]
 ELSEWHERE = {
     # What playbooks say and no inventory, and what needs a registry: tests/deploys tries these.
     *(
+        "app_dsns",
         "app_edges",
         "app_force",
         "app_back",
@@ -30,6 +31,8 @@ ELSEWHERE = {
         "app_scale",
         "app_applications.image.reference",
     ),
+    # For a server elsewhere only, which the tests of molecule/sentry_options try.
+    "sentry_projects.dsn",
     # The kernel of test hosts cannot limit it, and Docker then makes no container; test_app_model.py has it.
     "app_applications.processes.cpus",
 }

@@ -121,6 +121,8 @@ A_SECRET = f"a secret of {len(CANARY)} characters"
         (web(ready=None), "processes[0].ready", "nobody could tell when visitors may be sent to it"),
         (process(ready={"path": "/r"}), "processes[0].ready", "there is no port on which it could be asked"),
         (web(ready={"path": "ready"}), "processes[0].ready.path", "it is no path"),
+        (web(metrics="metrics"), "processes[0].metrics", "it is no plain path"),
+        (web(port=None, ready=None, metrics="/metrics"), "processes[0].metrics", "there is no port"),
         (web(schedule="hourly"), "processes[0].schedule", "what runs at its time only can answer nobody"),
         (process(schedule="daily\nExecStart=x"), "processes[0].schedule", "it is no calendar event"),
         (process(schedule=""), "processes[0].schedule", "it is no calendar event"),
@@ -285,3 +287,11 @@ def test_nginx_elsewhere_cannot_ask_on_a_loopback_address() -> None:
 def test_an_image_built_or_saved_here(tmp_path: Path) -> None:
     (tmp_path / "Dockerfile").write_text("FROM scratch\n", "utf-8")
     assert said(shop(image={"build": str(tmp_path)})) == []
+
+
+def test_what_is_handed_over_need_not_be_given() -> None:
+    settings = shop(env=[{"name": "SENTRY_DSN", "type": "url"}])
+    dsn = {"application": "shop", "dsn": "https://a@errors.fushuma.com/2"}
+    assert said(settings, app_dsns=[dsn]) == []
+    (found,) = said(settings, app_dsns=[{**dsn, "application": "other"}])
+    assert "the application needs it" in found

@@ -206,6 +206,27 @@ DEBUG=false
 """
 
 
+def test_containers_are_told_where_errors_go() -> None:
+    dsns = [
+        {"application": "other", "dsn": "https://a@errors.fushuma.com/3"},
+        {"application": "shop", "dsn": "https://b@errors.fushuma.com/2", "environment": "stage"},
+    ]
+    own = {"env": [{"name": "SENTRY_ENVIRONMENT"}, {"name": "SENTRY_DSN"}], "values": {"SENTRY_ENVIRONMENT": "own"}}
+    settings = {"app_applications": [shop(**own, processes=[WEB, WORKER])], "app_dsns": dsns}
+    (one,) = plugin.app_model(settings)
+    assert [process["environment"] for process in one["processes"]] == [
+        {
+            "SENTRY_DSN": "https://b@errors.fushuma.com/2",
+            "SENTRY_ENVIRONMENT": "own",
+            "SENTRY_RELEASE": "shop@@image@",
+        }
+    ] * 2
+    application = application_from(one, {process["name"]: process.pop("environment") for process in one["processes"]})
+    told = releases.known_to(application.processes[0], application)
+    assert told["SENTRY_RELEASE"] == "shop@0123456789ab"
+    assert "SENTRY_RELEASE" not in plugin.app_model({"app_applications": [shop()]})[0]["processes"][0]["environment"]
+
+
 def test_an_example_of_the_environment_has_no_secret() -> None:
     one = app(
         env=[
@@ -387,6 +408,30 @@ def test_exports() -> None:
         (f"{place}.processes[2].memory", 64 * 1024, "1 x 64k of shop report"),
         ("app_applications[1].processes[0].memory", 2 * 512 * 1024**2, "2 x 512m of other worker"),
     ]
+
+
+def test_where_processes_tell_their_own_figures() -> None:
+    settings = filled(
+        shop(
+            processes=[
+                {**WEB, "replicas": 2, "metrics": "/metrics"},
+                {**WORKER, "port": 4000, "ready": {"path": "/ready"}, "metrics": "/figures"},
+                {**WORKER, "name": "quiet"},
+                REPORT,
+            ],
+            address="[fd00::1]",
+        ),
+    )
+    web, worker = model.exports(settings, "app1")["metrics"]
+    assert web == {
+        "job": "app",
+        "name": "shop",
+        "process": "web",
+        "address": "fd00::1",
+        "ports": [8100, 8101, 8110, 8111],
+        "path": "/metrics",
+    }
+    assert (worker["process"], worker["ports"], worker["path"]) == ("worker", [8102, 8112], "/figures")
 
 
 def test_the_role_exports_it() -> None:

@@ -16,6 +16,7 @@ SITE = {"name": "www.fushuma.com", "root": "/srv/www"}
 
 def asked(part: str, variables: dict[str, Any], **options: Any) -> list[Any]:
     known = {"inventory_hostname": "web1", "groups": {"all": ["web1"], "edge": ["web1"]}, **variables}
+    known.setdefault("hostvars", HostVars({known["inventory_hostname"]: known}))
     templar = Templar(loader=DataLoader(), variables=known)
     plugin = lookup_loader.get("fushuma.production.exports", loader=DataLoader(), templar=templar)
     found: list[Any] = plugin.run([part], known, **options)
@@ -84,6 +85,62 @@ def test_redis_tells_where_its_instances_are_and_how_they_are_seen(tmp_path: Pat
         {"name": "redis cache", "units": ["redis-server@cache.service"]}
     ]
     assert asked("logs", settings, playbook=str(playbook)) == [{"unit": "redis-server@cache.service", "job": "redis"}]
+
+
+def test_redis_tells_who_reads_its_figures(tmp_path: Path) -> None:
+    playbook = tmp_path / "own.yml"
+    playbook.write_text("- hosts: all\n  roles: [fushuma.production.redis]\n")
+    reader = {"name": "figures", "role": "exporter", "password": "canary-2a7b1c9d4e50"}
+    files = {"certificate": "/srv/chain.pem", "key": "/srv/key.pem", "authority": "/srv/chain.pem"}
+    instances = [
+        {"name": "cache", "addresses": ["10.0.1.31", "127.0.0.1"], "users": [{**reader, "role": "app"}, reader]},
+        {"name": "jobs", "port": 6380, "addresses": ["10.0.1.31"], "users": [reader], "tls": files},
+        {"name": "wide", "port": 6381, "addresses": ["0.0.0.0"], "users": [reader]},
+        {"name": "six", "port": 6382, "addresses": ["::"], "users": [reader]},
+        {"name": "nobody", "port": 6383},
+        {"name": "old", "port": 6384, "state": "absent", "users": [reader]},
+    ]
+    found = asked("metrics", {"redis_instances": instances}, playbook=str(playbook))
+    assert [(one["name"], one["host"], one["port"], one["tls"]) for one in found] == [
+        ("cache", "127.0.0.1", 6379, False),
+        ("jobs", "10.0.1.31", 6380, True),
+        ("wide", "127.0.0.1", 6381, False),
+        ("six", "::1", 6382, False),
+    ]
+    assert {(one["job"], one["user"], one["password"]) for one in found} == {("redis", "figures", reader["password"])}
+    assert specs.problems(specs.role_options("exporters"), {"exporters_sources": found}) == []
+
+
+def test_docker_tells_that_there_are_containers(tmp_path: Path) -> None:
+    playbook = tmp_path / "own.yml"
+    playbook.write_text("- hosts: all\n  roles: [fushuma.production.docker]\n")
+    assert asked("metrics", {}, playbook=str(playbook)) == [{"job": "containers"}]
+
+
+def test_nginx_tells_where_visitors_find_its_sites(tmp_path: Path) -> None:
+    playbook = tmp_path / "own.yml"
+    playbook.write_text("- hosts: all\n  roles: [fushuma.production.nginx]\n")
+    own = {"name": "staging.fushuma.com", "root": "/srv/www", "certificate": {"source": "selfsigned"}}
+    settings: dict[str, Any] = {"nginx_sites": [SITE, own]}
+    assert asked("probes", settings, playbook=str(playbook)) == [
+        {
+            "host": "web1",
+            "name": "www.fushuma.com",
+            "url": "https://www.fushuma.com/",
+            "module": "http",
+            "insecure": False,
+        },
+        {
+            "host": "web1",
+            "name": "staging.fushuma.com",
+            "url": "https://staging.fushuma.com/",
+            "module": "http",
+            "insecure": True,
+        },
+    ]
+    settings |= {"nginx_public_https_port": 8443, "nginx_probe_address": "10.0.1.11:443"}
+    (site, _own) = asked("probes", settings, playbook=str(playbook))
+    assert (site["url"], site["address"]) == ("https://www.fushuma.com:8443/", "10.0.1.11:443")
 
 
 def test_redis_tells_how_to_have_its_data_written(tmp_path: Path) -> None:
@@ -155,8 +212,21 @@ def test_mariadb_tells_where_it_is_and_what_there_is_to_back_up(tmp_path: Path) 
     assert asked("backup", settings, playbook=str(playbook)) == [
         {"kind": "mariadb", "databases": ["shop"], "user": "saver"}
     ]
-    (metrics,) = asked("metrics", settings, playbook=str(playbook))
-    assert (metrics["job"], metrics["user"]) == ("mariadb", "")
+    budget = {"job": "mariadb", "textfile": "/var/lib/prometheus/node-exporter/mariadb_connection_budget.prom"}
+    assert asked("metrics", settings, playbook=str(playbook)) == [budget]
+    reader = {"name": "figures", "role": "exporter", "password": "canary-2a7b1c9d4e50"}
+    by_socket = {**settings, "mariadb_users": [reader], "mariadb_metrics_folder": ""}
+    assert asked("metrics", by_socket, playbook=str(playbook)) == [
+        {
+            "job": "mariadb",
+            "socket": "/run/mysqld/mysqld.sock",
+            "port": 3306,
+            "user": "figures",
+            "password": "canary-2a7b1c9d4e50",
+        }
+    ]
+    elsewhere = {**settings, "mariadb_users": [{**reader, "hosts": ["10.0.1.0/24"]}]}
+    assert asked("metrics", elsewhere, playbook=str(playbook)) == [budget]
     (memory,) = asked("memory", settings, playbook=str(playbook))
     assert (memory["setting"], memory["bytes"] > 256 * 1024**2) == ("mariadb_memory", True)
 
@@ -204,3 +274,58 @@ def test_connections_of_the_applications_of_all_hosts() -> None:
     (found,) = asked("connections", known, hosts=["app1"])
     assert (found["host"], found["processes"], found["pools"], found["limit"]) == ("data1", 4, 2, 5)
     assert "app1" in found["who"]
+
+
+def test_what_a_playbook_hands_to_a_role_counts_for_what_the_role_tells(tmp_path: Path) -> None:
+    playbook = tmp_path / "own.yml"
+    playbook.write_text(
+        "- hosts: all\n  roles:\n    - role: fushuma.production.sshd\n      sshd_ports: '{{ [given] }}'\n"
+    )
+    (found,) = asked("listens", {"given": 2222}, playbook=str(playbook))
+    assert found["port"] == 2222
+
+
+def test_what_can_be_asked_of_all_hosts(tmp_path: Path) -> None:
+    """As a playbook wires it: each host's exporters are handed what the roles of the same host tell."""
+    playbook = tmp_path / "own.yml"
+    playbook.write_text(
+        "- hosts: data\n  roles: [fushuma.production.redis]\n"
+        "- hosts: all\n  roles:\n    - role: fushuma.production.exporters\n"
+        "      exporters_sources: >-\n"
+        f"        {{{{ query('fushuma.production.exports', 'metrics', playbook='{playbook}') }}}}\n"
+        "      exporters_blackbox: \"{{ inventory_hostname in groups['ops'] | default([]) }}\"\n"
+    )
+    groups = {"all": ["data1", "data2", "ops1"], "data": ["data1", "data2"], "ops": ["ops1"]}
+    reader = {"name": "figures", "role": "exporter", "password": "canary-2a7b1c9d4e50"}
+    hostvars = HostVars(
+        data1={"groups": groups, "redis_instances": [{"name": "cache", "users": [reader]}]},
+        data2={"groups": groups, "redis_instances": [{"name": "jobs", "port": 6380, "users": [reader]}]},
+        ops1={"groups": groups, "exporters_address": "10.0.1.50"},
+    )
+    for name, variables in hostvars.items():
+        variables["inventory_hostname"] = name
+    known = {"inventory_hostname": "ops1", "groups": groups, "exporters_address": "10.0.1.50", "hostvars": hostvars}
+    found = asked("scrapes", known, playbook=str(playbook), hosts=groups["all"])
+    assert [(one["job"], one["address"], one["labels"]["instance"]) for one in found] == [
+        ("node", "127.0.0.1:9100", "data1"),
+        ("redis", "127.0.0.1:9121", "data1/cache"),
+        ("node", "127.0.0.1:9100", "data2"),
+        ("redis", "127.0.0.1:9121", "data2/jobs"),
+        ("node", "10.0.1.50:9100", "ops1"),
+        ("blackbox", "10.0.1.50:9115", "ops1"),
+    ]
+    assert "canary" not in str(found)
+
+
+def test_a_task_works_out_the_same_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Variables change while a run goes on, but not within a task."""
+    playbook = tmp_path / "own.yml"
+    playbook.write_text("- hosts: all\n  roles: [fushuma.production.sshd]\n")
+
+    def port(number: int, part: str = "listens") -> list[int]:
+        return [one.get("port", 0) for one in asked(part, {"sshd_ports": [number]}, playbook=str(playbook))]
+
+    assert (port(22), port(2222)) == ([22], [2222])
+    monkeypatch.setattr("multiprocessing.parent_process", lambda: object())
+    assert (port(22), port(2222)) == ([22], [22])
+    assert port(22, "health") == [0]

@@ -285,6 +285,11 @@ def test_ports_that_meet(one: tuple[int, str], other: tuple[int, str], meet: boo
         assert [problem.sentence() for problem in found] == ([sentence] if meet else [])
 
 
+def test_tcp_and_udp_do_not_meet() -> None:
+    exports = {"listens": [{"port": 9094, "setting": one, "protocol": one} for one in ("tcp", "udp")]}
+    assert judging.port_collisions({"alertmanager": exports}) == []
+
+
 def test_one_setting_on_all_addresses_meets_nobody() -> None:
     exports = {"listens": [{"port": 80, "setting": "a", "address": where} for where in ("0.0.0.0", "::")]}
     assert judging.port_collisions({"web": exports}) == []

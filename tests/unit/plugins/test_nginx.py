@@ -85,6 +85,10 @@ SHAPE = "a directive takes a list of sources, each a string."
         ({"nginx_http_port": 0}, f"nginx_http_port is 0: {PORT}"),
         ({"nginx_https_port": 65536}, f"nginx_https_port is 65536: {PORT}"),
         ({"nginx_public_https_port": -1}, f"nginx_public_https_port is -1: {PORT}"),
+        (
+            {"nginx_probe_address": "10.0.1.11"},
+            'nginx_probe_address is "10.0.1.11": it is no address with a port. Write "10.0.1.11:443".',
+        ),
         ({"nginx_status_port": 70000}, f"nginx_status_port is 70000: {PORT}"),
         ({"nginx_client_timeout": "30 s"}, f'nginx_client_timeout is "30 s": {WAIT}'),
         ({"nginx_client_timeout": "0"}, f'nginx_client_timeout is "0": {WAIT}'),
@@ -321,6 +325,7 @@ def test_exactly_one_thing_answers(tmp_path: Path) -> None:
         (SITE, {"locations": [{"path": "/x", "redirect": "https://other.fushuma.com/"}]}),
         (SITE, {"locations": [{"path": f"/{status}", "status": status} for status in (200, 299, 400, 599)]}),
         (SITE, {"locations": [{"path": "/admin/", "allow": ["10.0.0.0/8"], "users": {"me.too@x": "p"}}]}),
+        (APP, {"users": {"me.too@x": "p"}, "locations": [{"path": "= /ready", "open": True}]}),
         (APP, {"locations": [{"path": "= /login", "rate": "5r/m", "burst": 3, "body_size": "2k"}]}),
         (APP, {"locations": [{"path": "/docs/", "root": "/srv/docs"}, {"path": "/api/", "upstream": SERVERS}]}),
         (SITE, {"certificate": {"source": "selfsigned"}, "name": "localhost"}),
@@ -493,6 +498,21 @@ def place(**options: Any) -> dict[str, Any]:
             place(users={"me:too": "p"}),
             'locations[0].users is "me:too": a line of the file of passwords cannot hold it. '
             "Write letters, digits and . _ @ -.",
+        ),
+        (
+            SITE,
+            {"users": {"me:too": "p"}},
+            'users is "me:too": a line of the file of passwords cannot hold it. Write letters, digits and . _ @ -.',
+        ),
+        (
+            SITE,
+            place(open=True),
+            "locations[0].open is true: nobody is asked for a password on this site. Write it for a site with users.",
+        ),
+        (
+            SITE,
+            {"users": {"me": "p"}, **place(open=True, users={"you": "p"})},
+            "locations[0].open is true: it asks for users of its own. Write one of open and users.",
         ),
         # security.txt
         (

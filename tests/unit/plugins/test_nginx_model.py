@@ -214,6 +214,21 @@ def test_who_is_asked_for_a_password() -> None:
 
 
 @pytest.mark.parametrize(
+    ("options", "module"),
+    [
+        ({}, "http"),
+        ({"users": {"a": "secret"}}, "http_login"),
+        ({"users": {"a": "secret"}, "locations": [{"path": "/", "open": True}]}, "http"),
+        ({"users": {"a": "secret"}, "locations": [{"path": "/", "redirect": "/shop/"}]}, "http"),
+        ({"locations": [{"path": "/", "users": {"a": "secret"}}]}, "http_login"),
+        ({"locations": [{"path": "/admin/", "users": {"a": "secret"}}]}, "http"),
+    ],
+)
+def test_a_site_with_users_has_to_ask_for_them(options: dict[str, Any], module: str) -> None:
+    assert [one["module"] for one in modelled({**SITE, **options})["probes"]] == [module]
+
+
+@pytest.mark.parametrize(
     ("options", "hides"),
     [
         ({"upstream": SERVERS, "root": None}, True),

@@ -67,8 +67,13 @@ class Role:
     @cached_property
     def tasks(self) -> list[tuple[str, dict[str, Any]]]:
         """Each task that runs, as its module and what that is given; what ``files`` makes is in ``files`` above."""
-        tasks = yaml_of(specs.ROLES / self.name / "tasks" / "main.yml")
-        return [given for task in tasks if self._runs(task) for given in self._given(task)]
+        return [given for task in self._running("main.yml") for given in self._given(task)]
+
+    def _running(self, name: str) -> Iterator[Mapping[str, Any]]:
+        for task in yaml_of(specs.ROLES / self.name / "tasks" / name):
+            if self._runs(task):
+                included = task.get("ansible.builtin.include_tasks")
+                yield from self._running(included) if included else [task]
 
     def _runs(self, task: Mapping[str, Any]) -> bool:
         return "when" not in task or bool(templar(self.variables).evaluate_conditional(task["when"]))

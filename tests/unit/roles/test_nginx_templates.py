@@ -148,7 +148,12 @@ def everything(built: Path) -> dict[str, Any]:
                 "index": "home.html",
                 "csp": {"report": False},
             },
-            {"name": "app.fushuma.com", "upstream": upstream},
+            {
+                "name": "app.fushuma.com",
+                "upstream": upstream,
+                "users": {"me": PASSWORD},
+                "locations": [{"path": "= /ready", "open": True}],
+            },
             {
                 "name": "shop.fushuma.com",
                 "upstream": {"application": "shop.web"},
@@ -169,6 +174,7 @@ def everything(built: Path) -> dict[str, Any]:
         "nginx_http_port": 8080,
         "nginx_https_port": 8443,
         "nginx_public_https_port": 9443,
+        "nginx_probe_address": "192.0.2.7:8443",
         "nginx_status_port": 9000,
         "nginx_trusted_proxies": ["10.0.0.0/8", "2001:db8::/32"],
         "nginx_worker_connections": 1024,
@@ -670,6 +676,30 @@ def test_only_some_users_are_let_in() -> None:
     assert Role("nginx", one.settings).files == one.files
 
 
+def test_a_whole_site_may_ask_for_a_password() -> None:
+    """All of it but what must stay open; and nobody behind nginx hears the password."""
+    places = [
+        {"path": "/own/", "users": {"you": PASSWORD}},
+        {"path": "= /ready", "open": True},
+        {"path": "/api/", "upstream": SERVERS},
+    ]
+    one = role({**APP, "users": {"me": PASSWORD}, "locations": places})
+    plain, guarded = site_file(one, APP["name"]).blocks("server")
+    assert not [directive for directive in plain.below() if directive.name.startswith("auth_basic")]
+    assert guarded.one("auth_basic") == "app.fushuma.com"
+    assert one.files[guarded.one("auth_basic_user_file")].startswith("me:$6$")
+    own = location(guarded, "/own/")
+    assert one.files[own.one("auth_basic_user_file")].startswith("you:$6$")
+    for path in ("= /ready", "= /.well-known/csp-report"):
+        assert location(guarded, path).one("auth_basic") == "off"
+    heard = {path: ["Authorization", ""] for path in ("/", "/own/", "= /ready", "/api/")}
+    assert {path for path in heard if heard[path] in location(guarded, path).all("proxy_set_header")} == {
+        "/",
+        "/own/",
+        "/api/",
+    }
+
+
 def test_a_password_of_digits_may_stand_without_quotes() -> None:
     settings = [{**STATIC, "locations": [{"path": "/a/", "users": {"me": value}}]} for value in (123456, "123456")]
     assert role(settings[0]).files == role(settings[1]).files
@@ -858,11 +888,12 @@ def test_certificates_are_renewed_after_a_part_of_their_life(renew_at: float, pe
 
 def test_exports_have_the_shape_that_playbooks_hand_over(whole: Role) -> None:
     exports = whole.exports
-    assert set(exports) == {"listens", "logs", "metrics", "health", "backup"}
+    assert set(exports) == {"listens", "logs", "metrics", "probes", "health", "backup"}
     for part, keys in {
         "listens": {"port", "setting", "address", "from"},
         "logs": {"path", "format", "job"},
         "metrics": {"job", "url"},
+        "probes": {"host", "name", "url", "module", "insecure", "address"},
         "health": {"name", "units", "url"},
         "backup": {"kind", "path"},
     }.items():

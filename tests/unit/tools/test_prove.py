@@ -55,6 +55,9 @@ def test_suites_follow_from_what_exists(tmp_path: Path) -> None:
         *("generated", "lint", "types", "unit", "tests/csp_evaluator", "sanity"),
         *("tests/lockout", "molecule/stack", "molecule/web", "tests/faults"),
     ]
+    make(tmp_path, "tests/observe/test_d.py", "tests/deploys/test_e.py", "tests/outside/test_f.py")
+    after = [suite.name for suite in prove.all_suites(tmp_path)]
+    assert after[-3:] == ["tests/deploys", "tests/faults", "tests/outside"]
     sharing = ["tests/lockout", "molecule/stack", "molecule/web"]
     assert [name for name, suite in suites.items() if suite.needs_hosts] == [*sharing, "tests/faults"]
     assert [name for name, suite in suites.items() if suite.at_a_time == 1] == ["tests/faults"]
@@ -125,6 +128,31 @@ def test_a_report_of_an_earlier_run_is_not_believed(runner: Runner, logs: Path, 
 def test_a_suite_without_its_program_is_skipped_by_name(runner: Runner) -> None:
     suite = Suite("a", (python("raise SystemExit(1)"),), programs=("sh", "no-such-program"))
     assert prove.run_suite(suite, runner) == [Result("a", "skipped", 0.0, "this machine lacks no-such-program")]
+
+
+@pytest.mark.parametrize("value", [None, ""])
+def test_a_suite_without_what_it_is_given_is_skipped_by_name(tmp_path: Path, value: str | None) -> None:
+    make(tmp_path, "molecule/loki/molecule.yml", "molecule/loki_install/molecule.yml")
+    loki, install = prove.all_suites(tmp_path)[-2:]
+    assert (loki.given, install.given) == ("LOKI_ARCHIVE", "")
+    given = {"PATH": os.defpath} | ({} if value is None else {"LOKI_ARCHIVE": value})
+    runner = Runner(prove.environment_for(Path(sys.executable).parent, given))
+    assert prove.run_suite(loki, runner) == [Result("molecule/loki", "skipped", 0.0, "needs LOKI_ARCHIVE")]
+
+
+@pytest.mark.parametrize(("within", "outcome"), [(0.0, "skipped"), (5.0, "passed"), (None, "passed")])
+def test_a_suite_that_would_begin_late_is_skipped_by_name(within: float | None, outcome: str) -> None:
+    runner = Runner(prove.environment_for(Path(sys.executable).parent, os.environ), within)
+    [row] = prove.run_suite(Suite("a", (python("pass"),)), runner)
+    assert (row.name, row.outcome) == ("a", outcome)
+    assert ("0 minutes" in row.reason) == (outcome == "skipped")
+
+
+def test_a_suite_with_what_it_is_given_runs() -> None:
+    runner = Runner(prove.environment_for(Path(sys.executable).parent, {**os.environ, "LOKI_ARCHIVE": "/srv/loki.zip"}))
+    code = "import os, sys; sys.exit(os.environ['LOKI_ARCHIVE'] != '/srv/loki.zip')"
+    [row] = prove.run_suite(Suite("a", (python(code),), given="LOKI_ARCHIVE"), runner)
+    assert row.outcome == "passed"
 
 
 @pytest.mark.parametrize(
@@ -199,9 +227,16 @@ def test_suites_that_need_hosts_share_their_fate(
 
 
 def test_long_scenarios_begin_first(tmp_path: Path) -> None:
-    for name in ("alone", "backup", "stack", "web"):
+    for name in ("alone", "backup", "backup_options", "alone_options", "stack", "web"):
         make(tmp_path, f"molecule/{name}/molecule.yml")
-    assert prove.scenarios(tmp_path) == ["stack", "backup", "alone", "web"]
+    assert prove.scenarios(tmp_path) == (["stack", "backup", "alone", "web"], ["backup_options", "alone_options"])
+
+
+def test_what_few_use_comes_last(tmp_path: Path) -> None:
+    make(tmp_path, "molecule/web_refusals/molecule.yml", "molecule/web/molecule.yml")
+    make(tmp_path, "tests/faults/test_a.py", "tests/audit/test_a.py")
+    after = [suite.name for suite in prove.all_suites(tmp_path)]
+    assert after[-4:] == ["molecule/web", "tests/faults", "tests/audit", "molecule/web_refusals"]
 
 
 def test_scenarios_run_side_by_side(runner: Runner, tmp_path: Path) -> None:

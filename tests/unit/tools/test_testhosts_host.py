@@ -104,7 +104,7 @@ def test_ports_are_published_on_loopback_only() -> None:
 def test_host_is_not_privileged() -> None:
     options = host.container_options(WEB, "image")
     assert "privileged" not in options
-    assert options["cap_add"] == ["SYS_ADMIN", "NET_ADMIN", "SYS_PTRACE"]
+    assert options["cap_add"] == ["SYS_ADMIN", "NET_ADMIN", "SYS_PTRACE", "DAC_READ_SEARCH"]
     assert options["cgroupns"] == "private"
 
 

@@ -22,8 +22,8 @@ class Requests {
   }
 
   /** Note one request that was answered. */
-  note(method, status, seconds) {
-    const key = JSON.stringify({ method, status });
+  note(method, route, status, seconds) {
+    const key = JSON.stringify({ method, route, status });
     this.counts.set(key, (this.counts.get(key) ?? 0) + 1);
     BOUNDS.forEach((bound, number) => {
       this.buckets[number] += seconds <= bound ? 1 : 0;
@@ -34,15 +34,15 @@ class Requests {
 
   lines() {
     return [
-      "# HELP shop_requests_total Requests that were answered.",
-      "# TYPE shop_requests_total counter",
-      ...[...this.counts].map(([key, count]) => line("shop_requests_total", JSON.parse(key), count)),
-      "# HELP shop_request_seconds How long answers took.",
-      "# TYPE shop_request_seconds histogram",
-      ...BOUNDS.map((bound, number) => line("shop_request_seconds_bucket", { le: bound }, this.buckets[number])),
-      line("shop_request_seconds_bucket", { le: "+Inf" }, this.count),
-      line("shop_request_seconds_sum", {}, this.sum),
-      line("shop_request_seconds_count", {}, this.count),
+      "# HELP http_requests_total Requests that were answered.",
+      "# TYPE http_requests_total counter",
+      ...[...this.counts].map(([key, count]) => line("http_requests_total", JSON.parse(key), count)),
+      "# HELP http_request_duration_seconds How long answers took.",
+      "# TYPE http_request_duration_seconds histogram",
+      ...BOUNDS.map((bound, number) => line("http_request_duration_seconds_bucket", { le: bound }, this.buckets[number])),
+      line("http_request_duration_seconds_bucket", { le: "+Inf" }, this.count),
+      line("http_request_duration_seconds_sum", {}, this.sum),
+      line("http_request_duration_seconds_count", {}, this.count),
     ];
   }
 }

@@ -28,6 +28,9 @@ const WEB = {
   SESSION_FORMER_SECRET: ["sessionFormerSecret", ""],
   UPLOADS: ["uploads"],
   RATE_LIMIT: ["rateLimit", 0],
+  SENTRY_DSN: ["sentryDsn", ""],
+  SENTRY_RELEASE: ["sentryRelease", ""],
+  SENTRY_ENVIRONMENT: ["sentryEnvironment", ""],
 };
 const NEEDED = {
   web: { ...COMMON, ...DATABASE, ...REDIS, ...WEB },

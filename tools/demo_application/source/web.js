@@ -10,6 +10,7 @@ const { pipeline } = require("node:stream/promises");
 const express = require("express");
 const cache = require("./cache");
 const { Database } = require("./database");
+const errors = require("./errors");
 const { Requests, gauge } = require("./metrics");
 const session = require("./session");
 const { crashWhereWanted, onStop } = require("./stopping");
@@ -62,7 +63,9 @@ function application(settings, parts) {
   app.use((request, response, next) => {
     const began = process.hrtime.bigint();
     response.on("finish", () => {
-      requests.note(request.method, response.statusCode, Number(process.hrtime.bigint() - began) / 1e9);
+      // The route as it was declared: paths are as many as visitors make up.
+      const route = request.route?.path ?? "";
+      requests.note(request.method, route, response.statusCode, Number(process.hrtime.bigint() - began) / 1e9);
     });
     if (parts.stopping) {
       response.set("Connection", "close");
@@ -169,6 +172,9 @@ function application(settings, parts) {
     setTimeout(() => response.json({ waited: wait }), wait);
   });
 
+  // What nobody foresaw, to see that somebody is told.
+  app.get("/api/failure", (_request, _response, next) => next(new Error("a failure that was asked for")));
+
   app.get("/api/session", (request, response) => {
     const cookie = session.cookieOf(request.headers.cookie, "session");
     const secrets = [settings.sessionSecret, settings.sessionFormerSecret];
@@ -229,6 +235,7 @@ function application(settings, parts) {
     const status = error.status ?? 500;
     if (status >= 500) {
       console.error(`${request.method} ${request.path}: ${error.code ?? error.message}`);
+      errors.report(settings, error, { method: request.method, url: request.path });
     }
     if (response.headersSent) {
       response.destroy();
