@@ -21,7 +21,7 @@ demo: $(VENV)/controller  ## Bring up a throw-away host that serves a site over 
 demo-down: $(VENV)/controller  ## Remove that host and all it left
 	@$(BIN)/python tools/demo.py down
 
-test: venv  ## Run the whole proof; ONLY="lint unit" runs a part, THOROUGH=1 tries random moments more often, WITHIN=78 begins no suite after so many minutes
+test: venv  ## Run the whole proof; ONLY="lint unit" runs a part, THOROUGH=1 tries random moments more often, WITHIN=75 begins no suite after so many minutes
 	@$(BIN)/python tools/prove.py $(if $(ONLY),--only $(ONLY)) $(if $(WITHIN),--within $(WITHIN))
 
 bench: venv  ## Measure speed against plain Ansible and plain nginx; ONLY="runtime" measures that alone
