@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -17,7 +18,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import groupby
 from pathlib import Path
@@ -42,7 +43,12 @@ PYTHON = sys.executable
 
 LONGEST_COMMAND = 1800.0  # seconds; what takes longer hangs
 WIDTH = 120
+NAME_WIDTH = 32
 TAIL = 40  # lines of output shown where a suite fails
+# How pytest, Molecule and Ansible say what failed. So many of these lines, and so much of each, stand below the table,
+# for often nothing but the end of a long run is kept.
+TELLING = re.compile(r"(FAILED |ERROR |fatal: |\[ERROR\])")
+TOLD, TOLD_WIDTH = 5, 300
 AT_A_TIME = 2
 MACHINE_LACKS = 2  # the exit code by which tools/testhosts says that it cannot work here
 RELEASES = ("12", "13")
@@ -84,12 +90,13 @@ class Suite:
 
 @dataclass(frozen=True)
 class Result:
-    """One row of the table. ``outcome`` is passed, failed or skipped."""
+    """One row of the table. ``outcome`` is passed, failed or skipped; ``told`` are the telling lines of its output."""
 
     name: str
     outcome: str
     seconds: float
     reason: str = ""
+    told: tuple[str, ...] = ()
 
 
 # The suites
@@ -316,6 +323,7 @@ def run_suite(suite: Suite, runner: Runner) -> list[Result]:
     rows = rows_of(suite.name, suite.judge(runs), time.monotonic() - started)
     if rows[0].outcome == "failed":
         print(f"{last_words(runs)}\n--- all of it: {log.relative_to(ROOT)}")
+        rows[0] = replace(rows[0], told=telling(runs))
     print(f"  {suite.name}: {rows[0].outcome} in {rows[0].seconds:.0f} s", flush=True)
     return rows
 
@@ -326,6 +334,12 @@ def last_words(runs: Sequence[Run]) -> str:
     return "\n".join(
         line for run in shown for line in [f"--- {describe(run.command)}", *run.output.splitlines()[-TAIL:]]
     )
+
+
+def telling(runs: Sequence[Run]) -> tuple[str, ...]:
+    """The last lines of the output that say what failed."""
+    lines = [line[:TOLD_WIDTH] for run in runs for line in run.output.splitlines() if TELLING.match(line)]
+    return tuple(lines[-TOLD:])
 
 
 def rows_of(name: str, verdict: Verdict, seconds: float) -> list[Result]:
@@ -384,12 +398,16 @@ def run_on(hosts: Future[Result] | None, suite: Suite, runner: Runner) -> list[R
 
 
 def table(results: Sequence[Result]) -> str:
-    """All rows, then the counts on a line of their own."""
+    """All rows, those that failed once more with what they said, then the counts on a line of their own."""
     rows = [("suite", "result", "seconds", "reason")]
     rows += [(row.name, row.outcome, f"{row.seconds:.1f}", row.reason) for row in results]
-    name, outcome, seconds = (max(len(row[column]) for row in rows) for column in range(3))
+    # A skipped test's name may be long; it does not widen all rows.
+    name, outcome, seconds = (min(NAME_WIDTH, max(len(row[column]) for row in rows)) for column in range(3))
     lines = [f"{row[0]:<{name}}  {row[1]:<{outcome}}  {row[2]:>{seconds}}  {row[3]}".rstrip() for row in rows]
     lines.insert(1, "-" * min(WIDTH, max(map(len, lines))))
+    for row in results:
+        if row.outcome == "failed":
+            lines += ["", f"{row.name} failed: {row.reason}", *(f"  {line}" for line in row.told)]
     outcomes = [row.outcome for row in results]
     return "\n".join(
         [*lines, "", ", ".join(f"{outcomes.count(kind)} {kind}" for kind in ("passed", "failed", "skipped"))]

@@ -105,6 +105,14 @@ def test_all_commands_run_and_the_failed_one_is_shown(
     assert "\nsecond\n" in (logs / "a-b.log").read_text()
 
 
+def test_what_failed_is_told_by_its_own_lines(runner: Runner, logs: Path) -> None:
+    lines = ["about FAILED", *(f"FAILED test_{number}" for number in range(5)), "[ERROR]: task", "fatal: " + "x" * 400]
+    [row] = prove.run_suite(Suite("a", (python(f"print({chr(10).join(lines)!r}); exit(1)"),)), runner)
+    assert row.told == ("FAILED test_2", "FAILED test_3", "FAILED test_4", "[ERROR]: task", "fatal: " + "x" * 293)
+    [row] = prove.run_suite(Suite("a", (python(f"print({lines[1]!r})"),)), runner)
+    assert (row.outcome, row.told) == ("passed", ())
+
+
 def test_each_judge_sees_only_the_output_of_its_own_run(runner: Runner, logs: Path) -> None:
     seen: list[str] = []
 
@@ -177,17 +185,22 @@ def test_a_verdict_becomes_rows(verdict: Verdict, rows: list[Result]) -> None:
 def test_the_table_ends_with_the_counts() -> None:
     results = [
         Result("lint", "passed", 1.26),
-        Result("molecule/web", "failed", 61.0, "why"),
+        Result("molecule/web", "failed", 61.0, "why", ("FAILED test_web.py::test_page",)),
         Result("x", "skipped", 0.0, "y"),
+        Result(f"x: {'t' * 40}", "skipped", 0.0, "z"),
     ]
     assert prove.table(results).splitlines() == [
-        "suite         result   seconds  reason",
-        "--------------------------------------",
-        "lint          passed       1.3",
-        "molecule/web  failed      61.0  why",
-        "x             skipped      0.0  y",
+        f"{'suite':<32}  result   seconds  reason",
+        "-" * 64,
+        f"{'lint':<32}  passed       1.3",
+        f"{'molecule/web':<32}  failed      61.0  why",
+        f"{'x':<32}  skipped      0.0  y",
+        f"x: {'t' * 40}  skipped      0.0  z",
         "",
-        "1 passed, 1 failed, 1 skipped",
+        "molecule/web failed: why",
+        "  FAILED test_web.py::test_page",
+        "",
+        "1 passed, 1 failed, 2 skipped",
     ]
 
 
