@@ -5,7 +5,9 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
+import os
 import shutil
 import ssl
 import subprocess
@@ -13,7 +15,9 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import application_image
 import yaml
@@ -31,9 +35,13 @@ NETWORK = "demo"
 HTTPS_PORT = 8443
 URL = f"https://localhost:{HTTPS_PORT}/"
 SHOP = f"https://shop.localhost:{HTTPS_PORT}/"
+LOGS = f"https://logs.localhost:{HTTPS_PORT}/"
+DASHBOARDS = f"https://dashboards.localhost:{HTTPS_PORT}/"
 FIRST, NEXT = "1.0.0", "1.1.0"  # releases of the shop
 ANSWER_SECONDS = 30.0
 AUTHORITIES = Path("/etc/ssl/certs/ca-certificates.crt")
+# Programs that Debian does not have: an archive of each, where this variable of the environment names one.
+GIVEN = {"loki": "LOKI_ARCHIVE", "grafana": "GRAFANA_ARCHIVE"}
 INBOX = ROOT / "molecule" / "shared" / "files" / "inbox.py"
 # A user who comes by SFTP with a key, and gets no further than its folder.
 TAKE_BACKUPS = """
@@ -69,6 +77,7 @@ def up() -> int:
     image = application_image.build(FIRST)
     told = {
         **inventory.variables(host.record_of(NAME)),
+        **given(os.environ),
         "shop_archive": str(image.archive),
         "offsite_host_key": take_backups(),
     }
@@ -89,8 +98,21 @@ def up() -> int:
         return 1
     seconds = time.monotonic() - started
     print("Making a backup, and restoring what lies on the other host for a drill ...", flush=True)
-    print(summary(seconds, drilled()))
+    print(summary(seconds, drilled(), told))
     return 0
+
+
+def given(environment: Mapping[str, str]) -> dict[str, Any]:
+    """The settings by which Loki and Grafana come from the archives that were named."""
+    settings: dict[str, Any] = {}
+    for role, variable in GIVEN.items():
+        if environment.get(variable):
+            archive = Path(environment[variable]).resolve()
+            with archive.open("rb") as file:
+                digest = hashlib.file_digest(file, "sha256").hexdigest()
+            settings[f"{role}_enabled"] = True
+            settings[f"{role}_archive"] = {"source": str(archive), "sha256": digest}
+    return settings
 
 
 def played(playbook: str) -> int:
@@ -140,8 +162,15 @@ def wait_for_answer() -> str:
         time.sleep(0.2)
 
 
-def summary(seconds: float, drill: str) -> str:
+def summary(seconds: float, drill: str, told: Mapping[str, Any]) -> str:
     """What now runs, how to open it, where its secrets lie and how to remove it."""
+    logs = f"none kept: {GIVEN['loki']}=FILE make demo, with Loki's zip file, keeps them"
+    if told.get("loki_enabled"):
+        query = f"{LOGS}loki/api/v1/query_range --data-urlencode 'query={{job=\"shop\"}}'"
+        logs = f"curl -k -G -u operator:$(cat {shown(SECRETS)}/logs-operator) {query}"
+    dashboards = f"none: {GIVEN['grafana']}=FILE make demo, with Grafana's tar.gz file, shows them"
+    if told.get("grafana_enabled"):
+        dashboards = f"{DASHBOARDS}, user admin, password in {shown(SECRETS)}/grafana-admin"
     new = f"$(.venv/bin/python tools/application_image.py {NEXT})"
     ssh = f".venv/bin/python tools/testhosts exec {NAME} -- bash"
     whole = "nginx (TLS, a strict CSP), Docker, MariaDB, Redis, a shop, backups and all that watches them"
@@ -165,6 +194,8 @@ def summary(seconds: float, drill: str) -> str:
             f"https://errors.localhost:{HTTPS_PORT}/, user operator@demo.test, password in "
             f"{shown(SECRETS)}/errors-operator; {SHOP}api/failure makes one",
         ),
+        ("logs", logs),
+        ("dashboards", dashboards),
         ("be told", f".venv/bin/python tools/testhosts exec {OFFSITE} -- tail -f /srv/inbox/told"),
         ("secrets", f"{shown(SECRETS)}/ (made on this machine, ignored by git)"),
         ("backups", f"in /srv/backups and on {OFFSITE}; restored from there: {drill}"),
