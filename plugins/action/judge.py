@@ -37,7 +37,8 @@ class ActionModule(ActionBase):
             required_one_of=[["playbook", "role"]],
         )
         if args["role"]:
-            hosts = [Host(variables["inventory_hostname"], variables, [args["role"]])]
+            # A plain text: what was read ahead is not found by one that Ansible has tagged with where it stands.
+            hosts = [Host(variables["inventory_hostname"], variables, [str(args["role"])])]
         else:
             hosts = self._inventory(Path(args["playbook"]), variables)
         # A role's own task renders its files next, before it touches anything.

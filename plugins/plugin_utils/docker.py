@@ -4,20 +4,25 @@
 
 from __future__ import annotations
 
-import hashlib
 import ipaddress
 import re
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
+from ansible_collections.fushuma.production.plugins.plugin_utils import apt_repository
+from ansible_collections.fushuma.production.plugins.plugin_utils.apt_repository import Repository
 from ansible_collections.fushuma.production.plugins.plugin_utils.problem import Problem, value_of
 
 Settings = Mapping[str, Any]
 
-ARMOURED = b"-----BEGIN PGP PUBLIC KEY BLOCK-----"
-URL = re.compile(r"https://[A-Za-z0-9.-]+(:\d+)?(/[A-Za-z0-9._~/-]*)?")
-VERSION = re.compile(r"(\d+:)?\d[A-Za-z0-9.+~*-]*")
+REPOSITORY = Repository(
+    "docker_repository",
+    "Docker",
+    "https://download.docker.com/linux/debian",
+    "https://download.docker.com/linux/debian/gpg",
+    "docker.asc",
+    "5:28.5.*",
+)
 SIZE = re.compile(r"[1-9]\d*[kmg]")
 AGE = re.compile(r"[1-9]\d*h")
 USER = re.compile(r"[a-z_][a-z0-9_-]{0,31}")
@@ -71,7 +76,7 @@ def problems(settings: Settings) -> list[Problem]:
     """Everything that cannot work. ``settings`` fit the role's argument_specs and hold all defaults."""
     return [
         *_forms(settings),
-        *(_repository(settings["docker_repository"]) if settings["docker_source"] == "docker" else []),
+        *(apt_repository.problems(settings, REPOSITORY) if settings["docker_source"] == "docker" else []),
         *_pools(settings["docker_address_pools"]),
         *_insecure(settings["docker_insecure_registries"]),
         *_settings(settings["docker_settings"]),
@@ -110,37 +115,6 @@ def _forms(settings: Settings) -> Iterator[Problem]:
             why = "each published port would be open to everybody unless a firewall closes it"
             form = '"127.0.0.1", and name the address at the port that is to be reached: 203.0.113.10:8080:80'
             yield Problem("docker_bind", value_of(bind), why, form)
-
-
-def _repository(given: Settings) -> Iterator[Problem]:
-    under = "docker_repository"
-    if not URL.fullmatch(given["url"]):
-        why = "packages come over TLS from a place without a login in its name"
-        yield Problem(f"{under}.url", value_of(given["url"]), why, '"https://download.docker.com/linux/debian"')
-    if given["version"] and not VERSION.fullmatch(given["version"]):
-        yield Problem(f"{under}.version", value_of(given["version"]), "no package has such a version", '"5:28.5.*"')
-    if bool(given["key"]) == bool(given["key_file"]):
-        shown = "missing" if not given["key"] else "given, and key_file too"
-        form = "the text of https://download.docker.com/linux/debian/gpg, or in key_file the path of a file with it"
-        yield Problem(f"{under}.key", shown, "by exactly one key apt knows packages of Docker", form)
-        return
-    setting, key = f"{under}.key", given["key"].encode()
-    if given["key_file"]:
-        setting, path = f"{under}.key_file", Path(given["key_file"])
-        if not path.is_absolute() or not path.is_file():
-            why = "the controller has no such file"
-            form = 'its whole path, such as "{{ inventory_dir }}/files/docker.asc"'
-            yield Problem(setting, value_of(given["key_file"]), why, form)
-            return
-        key = path.read_bytes()
-    if not key.startswith(ARMOURED):
-        form = f"the key in the form that starts with {ARMOURED.decode()}"
-        yield Problem(setting, "another text", "it is no public key in a form for text files", form)
-        return
-    found = hashlib.sha256(key).hexdigest()
-    if found != given["key_sha256"].lower():
-        why = f"it has the SHA-256 {found}, and key_sha256 says {given['key_sha256']}"
-        yield Problem(setting, "another key", why, "the key that is meant, or its SHA-256 if you have checked it")
 
 
 def _pools(pools: list[Settings]) -> Iterator[Problem]:

@@ -11,20 +11,26 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.fushuma.production.plugins.plugin_utils import dashboards, listening, secret
+from ansible_collections.fushuma.production.plugins.plugin_utils import apt_repository, dashboards, listening, secret
 from ansible_collections.fushuma.production.plugins.plugin_utils import grafana_model as model
+from ansible_collections.fushuma.production.plugins.plugin_utils.apt_repository import Repository
 from ansible_collections.fushuma.production.plugins.plugin_utils.problem import Problem, value_of
 from ansible_collections.fushuma.production.plugins.plugin_utils.sizes import bytes_of
 from ansible_collections.fushuma.production.plugins.plugin_utils.specs import ROLES
 
 Settings = Mapping[str, Any]
 
-ARMOURED = "-----BEGIN PGP PUBLIC KEY BLOCK-----"
-PLACE = re.compile(r"https://[A-Za-z0-9.-]+(:\d+)?(/[A-Za-z0-9._~/-]*)?")
+REPOSITORY = Repository(
+    "grafana_repository",
+    "Grafana",
+    "https://apt.grafana.com",
+    "https://apt.grafana.com/gpg.key",
+    "grafana.asc",
+    "12.3.*",
+)
 SOURCE = re.compile(r"https?://[A-Za-z0-9.:-]+/[A-Za-z0-9._~%/-]+\.tar\.gz|/[^\s'\"]+\.tar\.gz")
 ROOT = re.compile(r"https?://[a-z0-9.-]+(:\d+)?/")
 URL = re.compile(r"https?://[A-Za-z0-9.-]+(:\d+)?(/\S*)?|https?://\[[0-9a-f:]+\](:\d+)?(/\S*)?")
-VERSION = re.compile(r"\d[A-Za-z0-9.+~*-]*")
 SHA256 = re.compile(r"[0-9a-f]{64}", re.IGNORECASE)
 UID = re.compile(r"[A-Za-z0-9_-]{1,40}")
 SECTION = re.compile(r"[a-z][a-z0-9_.-]*")
@@ -47,7 +53,7 @@ def problems(settings: Settings) -> list[Problem]:
         return []
     archive = settings["grafana_archive"]
     return [
-        *(_archive(archive) if archive["source"] else _repository(settings["grafana_repository"])),
+        *(_archive(archive) if archive["source"] else apt_repository.problems(settings, REPOSITORY)),
         *_place(settings),
         *_secrets(settings),
         *_database(settings["grafana_database"]),
@@ -67,32 +73,6 @@ def _archive(given: Settings) -> Iterator[Problem]:
     if not SHA256.fullmatch(given["sha256"]):
         why = "what is run as a service has to be known to the bit"
         yield Problem("grafana_archive.sha256", value_of(given["sha256"]), why, "what `sha256sum` says of the archive")
-
-
-def _repository(given: Settings) -> Iterator[Problem]:
-    under = "grafana_repository"
-    if not PLACE.fullmatch(given["url"]):
-        why = "packages come over TLS from a place without a login in its name"
-        yield Problem(f"{under}.url", value_of(given["url"]), why, '"https://apt.grafana.com"')
-    if given["version"] and not VERSION.fullmatch(given["version"]):
-        yield Problem(f"{under}.version", value_of(given["version"]), "no package has such a version", '"12.3.*"')
-    if bool(given["key"]) == bool(given["key_file"]):
-        shown = "missing" if not given["key"] else "given, and key_file too"
-        form = "the text of https://apt.grafana.com/gpg.key, or in key_file the path of a file with it"
-        yield Problem(f"{under}.key", shown, "by exactly one key apt knows packages of Grafana", form)
-        return
-    setting, key = f"{under}.key", given["key"]
-    if given["key_file"]:
-        setting, path = f"{under}.key_file", Path(given["key_file"])
-        if not path.is_absolute() or not path.is_file():
-            why = "the controller has no such file"
-            form = 'its whole path, such as "{{ inventory_dir }}/files/grafana.asc"'
-            yield Problem(setting, value_of(given["key_file"]), why, form)
-            return
-        key = path.read_text("utf-8", "replace")
-    if not key.startswith(ARMOURED):
-        form = f"the key in the form that starts with {ARMOURED}"
-        yield Problem(setting, "another text", "it is no public key in a form for text files", form)
 
 
 def _place(settings: Settings) -> Iterator[Problem]:

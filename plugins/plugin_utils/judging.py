@@ -19,6 +19,7 @@ from typing import Any
 from ansible.errors import AnsibleError
 from ansible.parsing.dataloader import DataLoader
 from ansible.playbook.role.include import RoleInclude
+from ansible.plugins.loader import filter_loader
 from ansible.template import Templar
 from ansible_collections.fushuma.production.plugins.module_utils.mariadb import PART
 from ansible_collections.fushuma.production.plugins.plugin_utils import (
@@ -281,12 +282,14 @@ def role_files(role: str, folder: str) -> dict[str, Any]:
 
 
 def read_ahead() -> None:
-    """Read what all of them need of every role and of the playbook that says which role runs where."""
+    """Read what all of them need: every role, the playbook that says which role runs where, and the filters."""
     for role in all_roles():
         specs.role_options(role)
         role_files(role, "defaults")
         role_files(role, "vars")
     plays_of(SITE)
+    # To look for one filter of a collection is to import all of them.
+    filter_loader.get("fushuma.production.csp_header")
 
 
 def all_roles() -> list[str]:

@@ -5,23 +5,28 @@
 from __future__ import annotations
 
 import datetime
-import hashlib
 import ipaddress
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from ansible_collections.fushuma.production.plugins.plugin_utils import listening, secret
+from ansible_collections.fushuma.production.plugins.plugin_utils import apt_repository, listening, secret
+from ansible_collections.fushuma.production.plugins.plugin_utils.apt_repository import Repository
 from ansible_collections.fushuma.production.plugins.plugin_utils.loki_model import has_rules, seconds, uses
 from ansible_collections.fushuma.production.plugins.plugin_utils.problem import Problem, repeated, value_of
 from ansible_collections.fushuma.production.plugins.plugin_utils.sizes import bytes_of
 
 Settings = Mapping[str, Any]
 
-ARMOURED = b"-----BEGIN PGP PUBLIC KEY BLOCK-----"
+REPOSITORY = Repository(
+    "loki_repository",
+    "Grafana",
+    "https://apt.grafana.com",
+    "https://apt.grafana.com/gpg.key",
+    "grafana.asc",
+)
 VERSION = re.compile(r"\d+\.\d+\.\d+([-+~.][A-Za-z0-9.+~-]+)?")
 DIGEST = re.compile(r"[0-9a-fA-F]{64}")
 DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
@@ -65,7 +70,7 @@ def _program(settings: Settings) -> Iterator[Problem]:
     if not VERSION.fullmatch(version):
         yield Problem("loki_version", value_of(version), "no release is called so", '"3.7.6"')
     if settings["loki_source"] == "repository":
-        yield from _repository(settings["loki_repository"])
+        yield from apt_repository.problems(settings, REPOSITORY)
     elif settings["loki_archive"] is None:
         why = "loki_source is archive, and nobody knows which one"
         form = '{source: "https://…/loki-linux-amd64.zip", sha256: …}, or the path of a file on the controller'
@@ -87,36 +92,6 @@ def _archive(given: Settings) -> Iterator[Problem]:
     if not DIGEST.fullmatch(given["sha256"]):
         form = "the 64 digits that the release's SHA256SUMS has for this file"
         yield Problem("loki_archive.sha256", value_of(given["sha256"]), "it is no SHA-256", form)
-
-
-def _repository(given: Settings) -> Iterator[Problem]:
-    under = "loki_repository"
-    parts = urlsplit(given["url"])
-    if parts.scheme != "https" or not parts.hostname or parts.username or re.search(r"\s", given["url"]):
-        why = "packages come over TLS from a place without a login in its name"
-        yield Problem(f"{under}.url", value_of(given["url"]), why, '"https://apt.grafana.com"')
-    if bool(given["key"]) == bool(given["key_file"]):
-        shown = "given, and key_file too" if given["key"] else "missing"
-        form = "the text of https://apt.grafana.com/gpg.key, or in key_file the path of a file with it"
-        yield Problem(f"{under}.key", shown, "by exactly one key apt knows packages of Grafana", form)
-        return
-    setting, key = f"{under}.key", given["key"].encode()
-    if given["key_file"]:
-        setting, path = f"{under}.key_file", Path(given["key_file"])
-        if not path.is_absolute() or not path.is_file():
-            form = 'its whole path, such as "{{ inventory_dir }}/files/grafana.asc"'
-            yield Problem(setting, value_of(given["key_file"]), "the controller has no such file", form)
-            return
-        key = path.read_bytes()
-    if not key.startswith(ARMOURED):
-        form = f"the key in the form that starts with {ARMOURED.decode()}"
-        yield Problem(setting, "another text", "it is no public key in a form for text files", form)
-        return
-    found = hashlib.sha256(key).hexdigest()
-    if found != given["key_sha256"].lower():
-        why = f"it has the SHA-256 {found}, and key_sha256 says {given['key_sha256'] or 'nothing'}"
-        form = "the key that is meant, and its SHA-256 once you have compared its fingerprint with Grafana's"
-        yield Problem(setting, "another key", why, form)
 
 
 # --- where it listens, and with whom it works ------------------------------------------------------------------------

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -17,11 +18,12 @@ from ansible_collections.fushuma.production.plugins.plugin_utils.problem import 
 
 OPTIONS = specs.role_options("grafana")
 KEY = "-----BEGIN PGP PUBLIC KEY BLOCK-----\n\nmDMEaSZmvBYJ\n-----END PGP PUBLIC KEY BLOCK-----\n"
+TRUSTED = {"key": KEY, "key_sha256": hashlib.sha256(KEY.encode()).hexdigest()}
 SHA256 = "ab" * 32
 URL = "https://dl.fushuma.com/grafana-12.3.0.linux-amd64.tar.gz"
 SETTINGS: dict[str, Any] = {
     "grafana_enabled": True,
-    "grafana_repository": {"key": KEY},
+    "grafana_repository": TRUSTED,
     "grafana_root_url": "https://grafana.fushuma.com/",
     "grafana_admin_password": "canary-5f0c2e9a7b41d836",
     "grafana_secret_key": "canary-a9d1774be2c05f68",
@@ -45,7 +47,7 @@ def said(**changes: Any) -> list[str]:
     "changes",
     [
         {},
-        {"grafana_repository": {"key": KEY, "version": "12.3.*", "url": "https://mirror.fushuma.com:8443/grafana"}},
+        {"grafana_repository": {**TRUSTED, "version": "12.3.*", "url": "https://mirror.fushuma.com:8443/grafana"}},
         {"grafana_archive": {"source": URL, "sha256": SHA256}, "grafana_repository": {}},
         {"grafana_address": "10.0.1.31", "grafana_from": ["10.0.0.0/8"]},
         {"grafana_address": "::1", "grafana_root_url": "https://fushuma.com:8443/"},
@@ -80,12 +82,12 @@ def test_settings_that_work(changes: dict[str, Any]) -> None:
         ({"grafana_archive": {"source": URL}}, "grafana_archive.sha256", "known to the bit"),
         ({"grafana_archive": {"source": URL, "sha256": "ab"}}, "grafana_archive.sha256", "known to the bit"),
         ({"grafana_repository": {}}, "grafana_repository.key", "by exactly one key"),
-        ({"grafana_repository": {"key": KEY, "key_file": "/x"}}, "grafana_repository.key", "by exactly one key"),
+        ({"grafana_repository": {**TRUSTED, "key_file": "/x"}}, "grafana_repository.key", "by exactly one key"),
         ({"grafana_repository": {"key_file": "/none.asc"}}, "grafana_repository.key_file", "no such file"),
         ({"grafana_repository": {"key_file": "own.asc"}}, "grafana_repository.key_file", "no such file"),
         ({"grafana_repository": {"key": "binary"}}, "grafana_repository.key", "no public key"),
-        ({"grafana_repository": {"key": KEY, "url": "http://apt.grafana.com"}}, "grafana_repository.url", "over TLS"),
-        ({"grafana_repository": {"key": KEY, "version": "newest"}}, "grafana_repository.version", "such a version"),
+        ({"grafana_repository": {**TRUSTED, "url": "http://apt.grafana.com"}}, "grafana_repository.url", "over TLS"),
+        ({"grafana_repository": {**TRUSTED, "version": "newest"}}, "grafana_repository.version", "such a version"),
         ({"grafana_address": "localhost"}, "grafana_address", "it is no address"),
         ({"grafana_address": "0.0.0.0"}, "grafana_address", "others are told where to ask"),
         ({"grafana_port": 80}, "grafana_port", "ports from 1024"),
@@ -139,7 +141,8 @@ def test_files_of_the_controller_are_looked_at(tmp_path: Path) -> None:
     archive.write_bytes(b"")
     key.write_text(KEY)
     assert said(grafana_archive={"source": str(archive), "sha256": SHA256}) == []
-    assert said(grafana_repository={"key_file": str(key)}) == []
+    assert said(grafana_repository={**TRUSTED, "key": "", "key_file": str(key)}) == []
+    assert "another key" in said(grafana_repository={"key": KEY})[0]
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import configparser
 import datetime
 import json
 import re
+from hashlib import sha256
 from typing import Any
 
 import pytest
@@ -21,7 +22,7 @@ KEY = "-----BEGIN PGP PUBLIC KEY BLOCK-----\n\nmDMEaSZmvBYJ\n-----END PGP PUBLIC
 ARCHIVE = {"source": "https://dl.fushuma.com/grafana-12.3.0.linux-amd64.tar.gz", "sha256": "AB" * 32}
 SETTINGS: dict[str, Any] = {
     "grafana_enabled": True,
-    "grafana_repository": {"key": KEY, "version": "12.3.*"},
+    "grafana_repository": {"key": KEY, "key_sha256": sha256(KEY.encode()).hexdigest(), "version": "12.3.*"},
     "grafana_root_url": "https://grafana.fushuma.com/",
     "grafana_admin_password": "canary-5f0c2e9a7b41d836",
     "grafana_secret_key": "canary-a9d1774be2c05f68",
