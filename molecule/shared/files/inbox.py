@@ -32,9 +32,12 @@ class Http(BaseHTTPRequestHandler):
         except ValueError:
             told = body
         note(path=self.path, authorization=self.headers["Authorization"], body=told)
+        # Slack's webhooks say this word, and Alertmanager takes nothing else for an answer of theirs.
+        kind, answer = ("text/html", b"ok") if self.path.startswith("/slack/") else ("application/json", b"{}")
         self.send_response(200)
+        self.send_header("Content-Type", kind)
         self.end_headers()
-        self.wfile.write(b"{}")
+        self.wfile.write(answer)
 
     def log_message(self, *_words: object) -> None:
         pass
