@@ -16,6 +16,7 @@ from ansible_collections.fushuma.production.plugins.plugin_utils.judging import 
     misspelt_groups,
     plays_of,
     read_ahead,
+    roles_in,
 )
 
 # Ansible imports this before it forks a process for each task, and none of them has to read again what is read here:
@@ -56,7 +57,7 @@ class ActionModule(ActionBase):
         if slips := misspelt_groups(plays, groups):
             raise AnsibleActionFail(" ".join(slips))
         if not handed:
-            wanted = ", ".join(sorted({str(play["hosts"]) for play in plays if play.get("roles")}))
+            wanted = ", ".join(sorted({str(play["hosts"]) for play in plays if roles_in(play)}))
             raise AnsibleActionFail(
                 f"The inventory has no host in any of the groups {wanted}, so nothing would be done. "
                 "Put a host into the groups of what it is to run; one host may be in all of them."

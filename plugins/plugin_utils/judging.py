@@ -71,6 +71,7 @@ JUDGES: Mapping[str, Judge] = {
     "sshd": sshd.problems,
 }
 
+IMPORT = "ansible.builtin.import_role"
 ROLE_KEYWORDS = frozenset(RoleInclude.fattributes)
 
 SLIP = 0.85  # difflib's ratio from which a name is a slip of the finger: one letter of seven, two of fourteen
@@ -109,7 +110,7 @@ def handed_to(
     """
     found: dict[str, dict[str, dict[str, Any]]] = {}
     for play in plays:
-        roles = [(_role_named(entry), _variables_of(entry)) for entry in play.get("roles") or []]
+        roles = roles_in(play)
         for host in groups.get(str(play.get("hosts")), []):
             of_host = found.setdefault(host, {})
             for role, variables in roles:
@@ -129,7 +130,7 @@ def plays_of(playbook: Path) -> list[Mapping[str, Any]]:
 
 def misspelt_groups(plays: Iterable[Mapping[str, Any]], groups: Mapping[str, Sequence[str]]) -> list[str]:
     """A sentence for each group of the inventory that is probably one of the playbook's, with a slip of the finger."""
-    served = [str(play["hosts"]) for play in plays if play.get("roles")]
+    served = [str(play["hosts"]) for play in plays if roles_in(play)]
     empty = [name for name in served if not groups.get(name)]
     meant = {
         name: difflib.get_close_matches(name, empty, n=1, cutoff=0.7)
@@ -140,6 +141,15 @@ def misspelt_groups(plays: Iterable[Mapping[str, Any]], groups: Mapping[str, Seq
         f"The inventory has a group {name} that no play is for, and no host in {near[0]}. Write {near[0]}."
         for name, near in meant.items()
         if near
+    ]
+
+
+def roles_in(play: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
+    """The roles that a play runs, each with what the play hands to it, in the order in which they run."""
+    imported = [task for task in play.get("tasks") or [] if IMPORT in task]
+    return [
+        *((_role_named(entry), _variables_of(entry)) for entry in play.get("roles") or []),
+        *((str(task[IMPORT]["name"]), task.get("vars") or {}) for task in imported),
     ]
 
 

@@ -20,6 +20,7 @@ from ..roles.render import templar
 
 SITE = {"name": "www.fushuma.com", "root": "/srv/www"}
 ROLE = "fushuma.production.nginx"
+IMPORT = "ansible.builtin.import_role"
 
 
 def judged(**variables: Any) -> list[str]:
@@ -42,6 +43,11 @@ def judged(**variables: Any) -> list[str]:
         ([{"hosts": "data", "roles": [{"name": ROLE}]}], {"db1": ["nginx"]}),
         ([{"hosts": "edge", "roles": ["other.collection.nginx", {"role": "own"}]}], {"web1": [], "web2": []}),
         ([{"hosts": "nobody", "roles": [ROLE]}], {}),
+        ([{"hosts": "data", "tasks": [{IMPORT: {"name": ROLE}}, {"ansible.builtin.ping": {}}]}], {"db1": ["nginx"]}),
+        (
+            [{"hosts": "data", "tasks": [{IMPORT: {"name": ROLE}}], "roles": ["fushuma.production.redis"]}],
+            {"db1": ["redis", "nginx"]},
+        ),
         (
             [
                 {"hosts": "data", "roles": ["fushuma.production.redis", ROLE]},
@@ -439,7 +445,8 @@ def test_no_hosts() -> None:
     ],
 )
 def test_groups_with_a_slip_of_the_finger(groups: dict[str, list[str]], found: list[str]) -> None:
-    plays = [{"import_playbook": "x.yml"}, {"hosts": "all", "roles": ["x"]}, {"hosts": "edge", "roles": ["x"]}]
+    edge = {"hosts": "edge", "tasks": [{IMPORT: {"name": "x"}}]}
+    plays = [{"import_playbook": "x.yml"}, {"hosts": "all", "roles": ["x"]}, edge]
     sentences = judging.misspelt_groups(plays, {"all": ["web1"], **groups})
     assert [sentence.split()[5] for sentence in sentences] == found
 
@@ -451,7 +458,7 @@ def test_what_a_playbook_hands_to_each_role() -> None:
     entry = {"role": ROLE, "tags": ["nginx"], "when": "x", "nginx_http_port": 81, "vars": {"nginx_https_port": 82}}
     plays = [
         {"hosts": "all", "roles": [entry, "fushuma.production.redis", {"role": "other.collection.x", "x_y": 1}]},
-        {"hosts": "edge", "roles": [{"role": ROLE, "nginx_http_port": 91}]},
+        {"hosts": "edge", "tasks": [{"name": "x", IMPORT: {"name": ROLE}, "vars": {"nginx_http_port": 91}}]},
     ]
     assert judging.handed_to(plays, {"all": ["web1", "db1"], "edge": ["web1"]}) == {
         "web1": {"nginx": {"nginx_http_port": 91, "nginx_https_port": 82}, "redis": {}},

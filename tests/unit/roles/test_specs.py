@@ -23,6 +23,7 @@ import yaml
 
 ROLES = sorted(path for path in (generate.ROOT / "roles").glob("*") if path.is_dir())
 NAMES = [role.name for role in ROLES]
+JUDGE, INCLUDE = "fushuma.production.judge", "ansible.builtin.include_tasks"
 PLAYS = sorted(path for name in ("roles", "playbooks", "molecule") for path in (generate.ROOT / name).rglob("*.yml"))
 PYTHON = [path.read_text(encoding="utf-8") for path in sorted((generate.ROOT / "plugins").rglob("*.py"))]
 
@@ -198,6 +199,17 @@ def unjudged_calls(document: object, entry_points: dict[str, set[str]]) -> list[
     ]
 
 
+def judges_first(folder: Path, entry: str = "main") -> bool:
+    """Whether a role judges its settings before anything else; where it is switched off it may pass over that too."""
+    first, *others = yaml.safe_load((folder / "tasks" / f"{entry}.yml").read_text(encoding="utf-8"))
+    included = first.get(INCLUDE)
+    if included and first.get("when"):
+        return judges_first(folder, included.removesuffix(".yml"))
+    # What is on only under a condition is judged under one; what is always done is always judged.
+    always = all("when" in task for task in others) or "when" not in first
+    return bool(first.get(JUDGE) == {"role": folder.name} and always)
+
+
 @pytest.mark.parametrize("role", ROLES, ids=NAMES)
 class TestRole:
     """Each role of the collection."""
@@ -213,6 +225,9 @@ class TestRole:
 
     def test_every_variable_is_declared(self, role: Path) -> None:
         assert unknown_variables(role, NAMES) == []
+
+    def test_its_settings_are_judged_before_anything_else(self, role: Path) -> None:
+        assert judges_first(role)
 
     def test_entry_points_are_complete(self, role: Path) -> None:
         assert incomplete_entry_points(role) == []
@@ -367,3 +382,24 @@ def test_an_unjudged_call_is_found() -> None:
     assert unjudged_calls(plays, {"web": {"main", "renew"}}) == [
         "web is called with tasks_from renew.yml, which is no entry point of its spec"
     ]
+
+
+@pytest.mark.parametrize(
+    ("tasks", "judged"),
+    [
+        ({"main": [{JUDGE: {"role": "web"}}, {"name": "write"}]}, True),
+        ({"main": [{"name": "write"}, {JUDGE: {"role": "web"}}]}, False),
+        ({"main": [{JUDGE: {"role": "other"}}]}, False),
+        ({"main": [{JUDGE: {"role": "web"}, "when": "web_port > 1"}, {"name": "write"}]}, False),
+        ({"main": [{JUDGE: {"role": "web"}, "when": "web_on"}, {"name": "write", "when": "web_on"}]}, True),
+        ({"main": [{INCLUDE: "run.yml", "when": "web_enabled"}], "run": [{JUDGE: {"role": "web"}}]}, True),
+        ({"main": [{INCLUDE: "run.yml", "when": "web_enabled"}], "run": [{"name": "write"}]}, False),
+    ],
+)
+def test_a_role_that_does_not_judge_first_is_found(
+    tmp_path: Path, tasks: dict[str, list[dict[str, Any]]], judged: bool
+) -> None:
+    folder = tmp_path / "web"
+    for name, list_of_tasks in tasks.items():
+        write(folder, f"tasks/{name}.yml", yaml.safe_dump(list_of_tasks))
+    assert judges_first(folder) is judged
