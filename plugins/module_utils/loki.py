@@ -109,7 +109,10 @@ def install_package(version: str) -> None:
 def unpack(release: Mapping[str, Any]) -> None:
     """The program out of its archive, beside those of other releases."""
     binary = Path(release["binary"])
-    binary.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+    for parent in (binary.parent.parent, binary.parent):
+        parent.mkdir(parents=True, exist_ok=True)
+        # Root's umask may close what it makes to all others, and Loki is no longer root when it begins.
+        parent.chmod(0o755)
     with tempfile.TemporaryDirectory(dir=binary.parent) as folder:
         archive = Path(folder, "archive")
         with archive.open("wb") as out:

@@ -9,6 +9,7 @@ import hashlib
 import http.server
 import io
 import json
+import os
 import subprocess
 import tarfile
 import threading
@@ -106,6 +107,17 @@ def test_a_program_out_of_each_form_of_archive(host: Path, form: str) -> None:
     binary = Path(release["binary"])
     assert (binary.read_text("utf-8"), binary.stat().st_mode & 0o777) == (PROGRAM, 0o755)
     assert [path.name for path in binary.parent.iterdir()] == ["loki"]
+
+
+def test_others_may_run_it_whatever_roots_umask_is(host: Path) -> None:
+    binary = Path(released(host, packed(host, "bare"))["binary"])
+    binary.parent.parent.mkdir(mode=0o750)
+    before = os.umask(0o077)
+    try:
+        assert loki.main(["install"]) == 0
+    finally:
+        os.umask(before)
+    assert [path.stat().st_mode & 0o777 for path in (binary.parent.parent, binary.parent, binary)] == [0o755] * 3
 
 
 def test_an_archive_is_fetched(host: Path, monkeypatch: pytest.MonkeyPatch) -> None:

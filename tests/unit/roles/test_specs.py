@@ -239,6 +239,21 @@ def test_every_call_of_a_role_is_judged() -> None:
     assert unjudged_calls(documents, entry_points) == []
 
 
+def dicts_in(value: object) -> Iterator[dict[str, Any]]:
+    """Every dict of a YAML document."""
+    if isinstance(value, dict):
+        yield value
+    for one in value.values() if isinstance(value, dict) else value if isinstance(value, list) else []:
+        yield from dicts_in(one)
+
+
+def test_a_first_change_that_is_undone_asks_for_no_user_of_a_file_that_is_gone() -> None:
+    found = [one for role in ROLES for text in texts_of(role, "vars") for one in dicts_in(yaml.safe_load(text))]
+    users = [one for one in found if "systemd-sysusers" in str(one.get("apply"))]
+    assert len(users) >= 3
+    assert [one["dest"] for one in users if not one.get("undo")] == []
+
+
 # The judges themselves, on a made-up role that is right and then broken in one place.
 
 SITES = {
