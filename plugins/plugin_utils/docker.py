@@ -16,12 +16,12 @@ from ansible_collections.fushuma.production.plugins.plugin_utils.problem import 
 Settings = Mapping[str, Any]
 
 REPOSITORY = Repository(
-    "docker_repository",
-    "Docker",
-    "https://download.docker.com/linux/debian",
-    "https://download.docker.com/linux/debian/gpg",
-    "docker.asc",
-    "5:28.5.*",
+    setting="docker_repository",
+    maker="Docker",
+    url="https://download.docker.com/linux/debian",
+    key_url="https://download.docker.com/linux/debian/gpg",
+    key_file="docker.asc",
+    version="5:28.5.*",
 )
 SIZE = re.compile(r"[1-9]\d*[kmg]")
 AGE = re.compile(r"[1-9]\d*h")

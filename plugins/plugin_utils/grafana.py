@@ -21,12 +21,12 @@ from ansible_collections.fushuma.production.plugins.plugin_utils.specs import RO
 Settings = Mapping[str, Any]
 
 REPOSITORY = Repository(
-    "grafana_repository",
-    "Grafana",
-    "https://apt.grafana.com",
-    "https://apt.grafana.com/gpg.key",
-    "grafana.asc",
-    "12.3.*",
+    setting="grafana_repository",
+    maker="Grafana",
+    url="https://apt.grafana.com",
+    key_url="https://apt.grafana.com/gpg.key",
+    key_file="grafana.asc",
+    version="12.3.*",
 )
 SOURCE = re.compile(r"https?://[A-Za-z0-9.:-]+/[A-Za-z0-9._~%/-]+\.tar\.gz|/[^\s'\"]+\.tar\.gz")
 ROOT = re.compile(r"https?://[a-z0-9.-]+(:\d+)?/")

@@ -21,11 +21,11 @@ from ansible_collections.fushuma.production.plugins.plugin_utils.sizes import by
 Settings = Mapping[str, Any]
 
 REPOSITORY = Repository(
-    "loki_repository",
-    "Grafana",
-    "https://apt.grafana.com",
-    "https://apt.grafana.com/gpg.key",
-    "grafana.asc",
+    setting="loki_repository",
+    maker="Grafana",
+    url="https://apt.grafana.com",
+    key_url="https://apt.grafana.com/gpg.key",
+    key_file="grafana.asc",
 )
 VERSION = re.compile(r"\d+\.\d+\.\d+([-+~.][A-Za-z0-9.+~-]+)?")
 DIGEST = re.compile(r"[0-9a-fA-F]{64}")
