@@ -10,6 +10,7 @@ from ansible.errors import AnsibleActionFail
 from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar
 from ansible_collections.fushuma.production.plugins.action import judge as action
+from ansible_collections.fushuma.production.plugins.plugin_utils import judging, specs
 
 SITE = Path(__file__).resolve().parents[3] / "playbooks" / "site.yml"
 
@@ -41,6 +42,18 @@ def test_one_role_of_the_host_at_hand() -> None:
     assert bad["failed"]
     assert bad["problems"] == [sentence]
     assert bad["msg"] == f"1 setting cannot work; nothing was touched.\n{sentence}"
+
+
+class Tagged(str):
+    """A text as Ansible hands it over, with a tag of where it stands; no cache of plain texts finds it."""
+
+
+def test_the_role_of_a_task_is_not_read_again() -> None:
+    caches = (judging.yaml_of, specs.role_options)
+    judging.read_ahead()
+    read = [cache.cache_info().misses for cache in caches]
+    assert task(role=Tagged("nginx")).run(None, {"inventory_hostname": "web1"})["hosts"] == ["web1"]
+    assert [cache.cache_info().misses for cache in caches] == read
 
 
 @pytest.fixture
